@@ -1,0 +1,31 @@
+"""The errors Gristmill raises on purpose.
+
+    GristmillError
+    ├── UsageError        the caller's input or flags cannot be used (exit 2)
+    │   ├── BadInput      a file, or too many of its rows, cannot be read
+    │   └── BadRow        one row cannot be used: the reader sets it aside and goes on
+    └── Refused           the work was done and the answer is no (exit 1)
+
+Every message is one line: what was received, what is allowed, what to do. The command line prints it without a
+traceback; anything else that escapes is a defect of Gristmill and keeps its traceback.
+"""
+
+
+class GristmillError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class UsageError(GristmillError):
+    """The input or a flag cannot be used; the message names it and the fix."""
+
+
+class BadInput(UsageError):
+    """A file cannot be read, or more of its rows are bad than is allowed."""
+
+
+class BadRow(UsageError):
+    """One row cannot be used. Never leaves the reader: the row lands in `bad_rows.jsonl` with this reason."""
+
+
+class Refused(GristmillError):
+    """The answer is no: an alarm named by `--fail-on` fired, or a gate rejected."""

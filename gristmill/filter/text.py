@@ -1,0 +1,48 @@
+"""The text that the duplicate and contamination steps compare.
+
+NFKC, lower case, white space folded to single spaces and trimmed; words are what stands between spaces. Zero-width
+characters (U+200B) are kept: they are not white space in Unicode.
+"""
+
+from typing import Literal, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import DataType, Expression, Series, col, element, func
+from daft.functions import concat_ws, fill_null, get, list_join, list_map, normalize
+
+from gristmill.errors import UsageError
+from gristmill.records import Kind
+
+TextOf = Literal["both", "prompt", "response"]
+
+
+def raw_text(kind: Kind, text: TextOf = "both") -> Expression:
+    """What is compared of a row, as it was written.
+
+    `both`: the contents of the prompt's messages and the response joined by newlines (for a preference prompt, chosen
+    and rejected); `prompt` or `response` (for a preference chosen and rejected) alone. Null parts are left out.
+    """
+    if text not in get_args(TextOf):
+        raise UsageError(f"--text {text}: unknown; allowed are {', '.join(get_args(TextOf))}")
+    prompt = list_join(list_map(col("prompt"), get(element(), "content")), "\n")
+    answers = {"preference": ["chosen", "rejected"], "prompt": []}.get(kind, ["response"])
+    if text == "prompt" or not answers:
+        return prompt
+    parts = [col(name) for name in answers]
+    return concat_ws("\n", *parts) if text == "response" else concat_ws("\n", prompt, *parts)
+
+
+@func.batch(return_dtype=DataType.string())
+def _nfkc(text: Series) -> pa.Array:
+    return pc.utf8_normalize(text.to_arrow(), "NFKC")
+
+
+def normalized(text: Expression) -> Expression:
+    """`text` as the steps compare it: NFKC, lower case, white space folded; null becomes ""."""
+    return fill_null(normalize(_nfkc(text), lowercase=True, white_space=True), "")
+
+
+def normalized_text(kind: Kind, text: TextOf = "both") -> Expression:
+    """The normalised text of a row: `normalized(raw_text(kind, text))`."""
+    return normalized(raw_text(kind, text))
