@@ -50,7 +50,7 @@ def mark(table: Table, findings: pa.Table) -> Table:
     old = [f.name for f in DROPS if f.name in table.column_names]
     measured = [name for name in findings.column_names if name not in KEY and name not in DROPS.names]
     renamed = findings.rename_columns([f"{n}_new" if n in DROPS.names else n for n in findings.column_names])
-    joined = table.exclude(*measured).join(daft.from_arrow(renamed), on=KEY, how="left")
+    joined = table.exclude(*measured).join(daft.from_arrow(renamed), on=["id", "copy"], how="left")
     fresh = is_null(col("drop_rule")) if old else lit(True)
     drops = [
         when(fresh, col(f"{f.name}_new")).otherwise(col(f.name)).alias(f.name)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import DataType, Expression, Series, col, element, func
+from daft import DataType, Expression, Series, col, element, func, lit
 from daft.functions import concat_ws, fill_null, get, list_join, list_map, normalize
 
 from gristmill.errors import UsageError
@@ -40,7 +40,7 @@ def _nfkc(text: Series) -> pa.Array:
 
 def normalized(text: Expression) -> Expression:
     """`text` as the steps compare it: NFKC, lower case, white space folded; null becomes ""."""
-    return fill_null(normalize(_nfkc(text), lowercase=True, white_space=True), "")
+    return fill_null(normalize(_nfkc(text), lowercase=True, white_space=True), lit(""))
 
 
 def normalized_text(kind: Kind, text: TextOf = "both") -> Expression:
