@@ -1,0 +1,181 @@
+"""`gristmill filter`: the part of a pile of data worth training on, and a reason for every row that is not in it."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from gristmill.filter.pipeline import Settings
+
+
+class Numbers(StrEnum):
+    """What becomes of rows that differ in numbers only."""
+
+    guard = "guard"
+    merge = "merge"
+
+
+class Collapse(StrEnum):
+    """What becomes of answers with the same opening."""
+
+    report = "report"
+    mark = "mark"
+
+
+class Text(StrEnum):
+    """Which text the duplicate and contamination steps compare."""
+
+    both = "both"
+    prompt = "prompt"
+    response = "response"
+
+
+def filter_command(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, globs, directories or URLs.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Directory to write.")],
+    rules: Annotated[str, typer.Option(metavar="default|none|FILE", help="Rules; FILE is YAML.")] = "default",
+    exact: Annotated[bool, typer.Option(help="Drop rows that are equal once normalised.")] = True,
+    near: Annotated[str, typer.Option(metavar="JACCARD|off", help="Drop near duplicates from here on.")] = "0.8",
+    near_recall: Annotated[float, typer.Option(help="Share of pairs at that similarity to catch.")] = 0.98,
+    numbers: Annotated[Numbers, typer.Option(help="Rows that differ in numbers only: keep, or merge.")] = Numbers.guard,
+    boilerplate: Annotated[
+        str, typer.Option(metavar="SHARE|off", help="Do not compare 5-grams that more than SHARE of a source has.")
+    ] = "off",
+    collapse: Annotated[
+        Collapse, typer.Option(help="Same openings: report them, or drop all but one.")
+    ] = Collapse.report,
+    against: Annotated[
+        list[str] | None, typer.Option(metavar="EVAL...", help="Evaluation files that must not be in the data.")
+    ] = None,
+    minimum: Annotated[
+        list[str] | None, typer.Option("--min", metavar="NAME=VALUE", help="Drop rows whose score is lower. Repeat.")
+    ] = None,
+    keep_unjudged: Annotated[bool, typer.Option("--keep-unjudged", help="Keep rows whose score is null.")] = False,
+    keep_top: Annotated[
+        str | None, typer.Option(metavar="FRACTION:NAME", help="Keep the rows with the highest score.")
+    ] = None,
+    prefer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of duplicates, keep the row with the highest score.")
+    ] = None,
+    text: Annotated[Text, typer.Option(help="What duplicates and contamination compare.")] = Text.both,
+    mapping: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map", metavar="OURS=THEIRS", help="Name a column, as response=solution or prompt=Body+Question."
+        ),
+    ] = None,
+    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Bad rows allowed (at least 5, unless 0).")] = "1%",
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N rows.")] = None,
+    fail_on: Annotated[
+        list[str] | None, typer.Option(metavar="ALARM", help="Exit 1 if it fired; `any` for all.")
+    ] = None,
+    runner: Annotated[str, typer.Option(metavar="native|ray[:ADDRESS]", help="Where the work runs.")] = "native",
+    force: Annotated[bool, typer.Option("--force", help="Replace DIR whatever it holds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Keep what is worth training on; give every other row its reason.
+
+    Order: rules, scores (--min, --keep-top), contamination (--against), exact duplicates, near duplicates, openings.
+    """
+    from gristmill.filter.pipeline import Settings, filter_files
+    from gristmill.filter.rules_file import rules_from
+    from gristmill.runner import use_runner
+
+    settings = Settings(
+        rules=rules_from(rules),
+        exact=exact,
+        near=None if near == "off" else share("--near", near),
+        recall=near_recall,
+        numbers=numbers.value,
+        boilerplate=None if boilerplate == "off" else share("--boilerplate", boilerplate),
+        collapse=collapse.value,
+        against=against or (),
+        minimum={name: _number("--min", value) for name, value in _pairs("--min", minimum).items()},
+        keep_unjudged=keep_unjudged,
+        keep_top=_keep_top(keep_top),
+        prefer=prefer,
+        text=text.value,
+        columns=_pairs("--map", mapping),
+        max_bad=share("--max-bad", max_bad, zero=True),
+        limit=limit,
+    )
+    use_runner(runner)
+    summary = filter_files(inputs, out, settings, force=force, say=lambda line: typer.echo(line, err=True))
+    typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
+    fired = [alarm for alarm in summary["alarms"] if {alarm["name"], "any"} & set(fail_on or ())]
+    if fired:
+        raise Refused(f"alarm {fired[0]['name']}: {fired[0]['message']} (--fail-on); the output is in {out}")
+
+
+def share(flag: str, value: str, *, zero: bool = False) -> float:
+    """A share from a flag: above 0 (or from 0) to 1, or a percentage with its sign."""
+    try:
+        number = float(value[:-1]) / 100 if value.endswith("%") else float(value)
+    except ValueError:
+        number = -1.0
+    if not (0 < number <= 1 or (zero and number == 0)):
+        raise UsageError(
+            f"{flag} {value}: allowed is a share {'from' if zero else 'above'} 0 to 1, or a percentage (5%)"
+        )
+    return number
+
+
+def _number(flag: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise UsageError(f"{flag} …={value}: allowed is a number") from None
+
+
+def _pairs(flag: str, values: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE flags as a dict."""
+    pairs = {}
+    for value in values or ():
+        name, found, right = value.partition("=")
+        if not (found and name and right):
+            raise UsageError(f"{flag} {value}: write {flag} NAME=VALUE")
+        pairs[name] = right
+    return pairs
+
+
+def _keep_top(value: str | None) -> tuple[float, str] | None:
+    if value is None:
+        return None
+    fraction, _, name = value.partition(":")
+    if not name:
+        raise UsageError(f"--keep-top {value}: write --keep-top FRACTION:NAME, as in 0.2:quality")
+    return share("--keep-top", fraction), name
+
+
+def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
+    """The summary as a few lines for a terminal."""
+    lines = [f"{summary['rows_kept']:,} of {summary['rows_in']:,} rows kept ({summary['yield']:.1%})"]
+    if summary["rows_bad"]:
+        lines.append(f"  {summary['rows_bad']:>9,}  bad rows, set aside in {out / 'bad_rows.jsonl'}")
+    lines += [f"  {count:>9,}  {rule}" for rule, count in summary["dropped"].items()]
+    for table in summary["contamination"]:
+        flag = "  over 2 %: do not report this evaluation" if table["flagged"] else ""
+        hit = f"{table['items_hit']:,} of {table['items']:,} items in the data ({table['share']:.1%})"
+        lines.append(f"evaluation {table['evaluation']}: {hit}{flag}")
+    near = summary["near_duplicates"]
+    if near:
+        curve = {round(s, 2): p for s, p in near["s_curve"]}
+        at = ", ".join(f"{curve[s]:.0%} at {s}" for s in (0.5, 0.6, 0.7, 0.8, 0.9) if s in curve)
+        lines.append(f"near duplicates: {near['bands']} bands of {near['rows_per_band']} find of the pairs {at}")
+        if near["number_twins"]:
+            lines.append(f"  {near['number_twins']:,} rows differ from another in numbers only; kept and flagged")
+    openings = summary["openings"]
+    if openings["groups"]:
+        verb = "dropped but one" if settings.collapse == "mark" else "kept (--collapse mark drops all but one)"
+        lines.append(f"same openings: {openings['rows']:,} rows in {openings['groups']:,} groups, {verb}")
+    lines += [f"ALARM {alarm['name']}: {alarm['message']}" for alarm in summary["alarms"]]
+    lines.append(f"{summary['seconds']} s, {summary['peak_rss_mb']:,.0f} MB at most")
+    lines.append(f"report: {out / 'report.html'}   why a row: gristmill why ID --run {out}")
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""Rows as trainers read them.
+
+The shapes are those of TRL (https://huggingface.co/docs/trl/dataset_formats), conversational form: `messages` for
+samples; `prompt` for prompts; `prompt`, `chosen` and `rejected` for preferences; `prompt`, `completion` and `label` for
+labels.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gristmill.records import Kind
+
+
+def training_row(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
+    """One row of a table as the object a trainer reads; tool calls and names packed in `extra` are unpacked."""
+    prompt = [_message(turn) for turn in row["prompt"]]
+    if kind == "prompt":
+        trained: dict[str, Any] = {"prompt": prompt}
+    elif kind == "sample":
+        trained = {"messages": [*prompt, _answer(row["response"])]}
+    elif kind == "preference":
+        trained = {"prompt": prompt, "chosen": [_answer(row["chosen"])], "rejected": [_answer(row["rejected"])]}
+    else:
+        trained = {"prompt": prompt, "completion": [_answer(row["response"])], "label": row["label"]}
+    if row.get("tools"):
+        trained["tools"] = orjson.loads(row["tools"]) if row["tools"][:1] in "[{" else row["tools"]
+    return trained
+
+
+def _message(turn: Mapping[str, str | None]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": turn["role"], "content": turn["content"]}
+    if turn["extra"]:
+        message |= orjson.loads(turn["extra"])
+    return message
+
+
+def _answer(text: str) -> dict[str, Any]:
+    """An answer as the assistant's turn; one that only calls tools was read as its calls in JSON (`shapes.py`)."""
+    if text.startswith('{"tool_calls":'):
+        try:
+            return {"role": "assistant", "content": ""} | orjson.loads(text)
+        except orjson.JSONDecodeError:  # text that only begins like a call
+            pass
+    return {"role": "assistant", "content": text}
