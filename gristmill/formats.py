@@ -49,11 +49,10 @@ def expand(paths: Sequence[str]) -> list[str]:
         filesystem, root = fsspec.core.url_to_fs(path)
         protocol = f"{path.split('://')[0]}://" if "://" in path else ""
         if filesystem.isdir(root):
-            inside = sorted(name for name in filesystem.find(root) if format_of(name))
-            found = [name for name in inside if not PurePosixPath(name).name.startswith((".", "_"))]
+            found = sorted(name for name in filesystem.find(root) if format_of(name) and _visible(name))
             problem = f"no file in it ends in {', '.join(FORMATS)} (with .gz or .zst)"
         elif any(c in root for c in "*?[") and not filesystem.exists(root):
-            found, problem = sorted(filesystem.glob(root)), "no file matches"
+            found, problem = sorted(filter(_visible, filesystem.glob(root))), "no file matches"
         else:
             found, problem = ([root] if filesystem.exists(root) else []), "no such file"
             if not protocol and found:
@@ -66,6 +65,11 @@ def expand(paths: Sequence[str]) -> list[str]:
             allowed = ", ".join(FORMATS)
             raise BadInput(f"{redacted(name)}: not a format Gristmill reads; allowed: {allowed}, each also .gz or .zst")
     return list(files)
+
+
+def _visible(name: str) -> bool:
+    """Whether a file is meant to be read: `.x` is hidden and `_x` a marker that writers of tables leave."""
+    return not PurePosixPath(name).name.startswith((".", "_"))
 
 
 def redacted(url: str) -> str:

@@ -290,7 +290,7 @@ def _carried(name: str, value: Any) -> Any:
         return None
     if any(name.startswith(prefix) and str(kind) == "double" for prefix, kind in CARRIED.items()):
         try:  # a CSV file has its numbers as text
-            number = float("nan" if isinstance(value, bool) else value or "nan")
+            number = float("nan" if value == "" else value)
         except (TypeError, ValueError):
             raise BadRow(f"{name} is {_shown(value)}; allowed: a number or null") from None
         return number if isfinite(number) else None
