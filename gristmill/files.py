@@ -187,8 +187,12 @@ def _row_batches(records: Iterator[Numbered], path: str, number: int, source: _S
 
 def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
     """Rows as one Arrow batch; columns they lack are null."""
+    filled = {name for row in rows for name in row}
     arrays = []
     for field in schema:
+        if field.name not in filled:
+            arrays.append(pa.nulls(len(rows), field.type))
+            continue
         values = [row.get(field.name) for row in rows]
         arrays.append(_messages(values) if field.type == MESSAGES else pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -93,7 +93,7 @@ def row_id(kind: Kind, row: Mapping[str, Any]) -> str:
     prompt: Sequence[Mapping[str, str | None]] = row["prompt"]
     fields: list[str | None] = [str(len(prompt))]
     for message in prompt:
-        fields += (message["role"], message["content"], message.get("extra"))
+        fields += (message["role"], message["content"], message["extra"])
     if kind == "preference":
         fields += (row["chosen"], row["rejected"])
     else:

@@ -53,8 +53,10 @@ ROLES = {
 }
 """Role names in use, and ours."""
 
-_TEXT = ("reference", "reasoning", "model", "sampling", "finish_reason", "error", "policy", "tools")
-_COUNTS = ("sample", "tokens_in", "tokens_out")
+_TEXT = {"reference", "reasoning", "model", "sampling", "finish_reason", "error", "policy"}
+_COUNTS = {"sample", "tokens_in", "tokens_out"}
+_LISTS = {"tags", "parents"}
+_OPTIONAL = {kind: set(schema.names) & (_TEXT | _COUNTS | _LISTS | {"margin"}) for kind, schema in SCHEMAS.items()}
 _SPEAKER = re.compile(r"\n\n(Human|Assistant): ?")
 
 
@@ -83,25 +85,24 @@ def row_of(
     Raises BadRow naming the column, what it holds and what is allowed.
     """
     rest = _unpacked(record)
-    row: dict[str, Any] = {"prompt": _prompt(rest), "tools": None}
+    row: dict[str, Any] = {"prompt": _prompt(rest)}
     if kind == "preference":
         _preference(rest, row)
     else:
         _answer(rest, row, kind, answer)
-    if isinstance(tools := rest.pop("tools", None), str):
-        row["tools"] = tools
-    elif tools is not None:
-        row["tools"] = _json(tools)
+    if rest and (tools := rest.pop("tools", None)) is not None:
+        row["tools"] = tools if isinstance(tools, str) else _json(tools)
     if kind == "label":
         label = rest.pop("label", None)
         if not isinstance(label, bool):
             raise BadRow(f"label is {_shown(label)}; allowed: true or false")
         row["label"] = label
-    _provenance(rest, row, kind)
-    for name in extra:
-        row[name] = _carried(name, rest.pop(name, None))
-    row["meta"] = _json(rest) if rest else None
-    if not any(m["content"] or m["extra"] for m in row["prompt"]) and kind == "prompt":
+    if rest:
+        _provenance(rest, row, kind)
+        for name in extra:
+            row[name] = _carried(name, rest.pop(name, None))
+        row["meta"] = _json(rest) if rest else None
+    if kind == "prompt" and not any(m["content"] or m["extra"] for m in row["prompt"]):
         raise BadRow("the prompt is empty; allowed: text")
     return row
 
@@ -164,7 +165,7 @@ def _answer(rest: dict[str, Any], row: dict[str, Any], kind: Kind, answer: Answe
             row["response"] = turn["content"] or turn["extra"] or ""  # a turn that only calls tools is its calls
             if turn["content"] and turn["extra"]:
                 rest["response_extra"] = turn["extra"]
-    if "reference" not in rest:
+    if rest and "reference" not in rest:
         if isinstance(rest.get("answer"), str):
             rest["reference"] = rest.pop("answer")
         elif is_reference and isinstance(rest.get("solution"), str):
@@ -259,18 +260,19 @@ def _speaks_last(turn: Any) -> bool:
 
 def _provenance(rest: dict[str, Any], row: dict[str, Any], kind: Kind) -> None:
     """Columns that the record fills with a value of their type; others stay in `rest`, hence in `meta`."""
-    names = SCHEMAS[kind].names
-    for name in _TEXT:
-        if name in names and name not in row and isinstance(rest.get(name), str):
+    for name in rest.keys() & _OPTIONAL[kind]:
+        value = rest[name]
+        if name in _TEXT and isinstance(value, str):
             row[name] = _text(rest.pop(name), name)
-    for name in _COUNTS:
-        if name in names and isinstance(rest.get(name), int) and not isinstance(rest[name], bool):
+        elif name in _COUNTS and type(value) is int:
             row[name] = rest.pop(name)
-    if kind == "preference" and isinstance(rest.get("margin"), int | float):
-        row["margin"] = float(rest.pop("margin"))
-    for name in ("tags", "parents"):
-        if isinstance(rest.get(name), Sequence) and all(isinstance(tag, str) for tag in rest[name]):
-            row[name] = list(rest.pop(name)) if not isinstance(rest[name], str) else [rest.pop(name)]
+        elif name == "margin" and type(value) in (int, float):
+            row[name] = float(rest.pop(name))
+        elif name in _LISTS and isinstance(value, Sequence):
+            items = [value] if isinstance(value, str) else list(value)
+            if all(isinstance(item, str) for item in items):
+                row[name] = items
+                del rest[name]
 
 
 def _unpacked(record: Record) -> dict[str, Any]:
