@@ -8,15 +8,12 @@ import pytest
 from gristmill.errors import BadInput, UsageError
 from gristmill.filter.pipeline import Settings, filter_files
 
-WORDS = (
-    "a mill grinds grain between two stones while the river turns the wheel and the miller listens for the sound that "
-    "tells him whether the stones are too close or too far apart so that the flour is neither burnt nor coarse"
-).split()
+WORDS = "a mill grinds grain between two stones while the river turns its wheel and one miller listens for any sound"
 
 
 def essay(seed: int, words: int = 60) -> str:
     """Words in an order that no other seed shares."""
-    return " ".join(WORDS[(seed * 7 + n * (seed % 5 + 1) + n * n * seed) % len(WORDS)] for n in range(words)) + "."
+    return " ".join(WORDS.split()[(seed * 7 + n * (seed % 5 + 1) + n * n * seed) % 20] for n in range(words)) + "."
 
 
 LONG = [f"Number {n}: {essay(n)}" for n in range(60)]

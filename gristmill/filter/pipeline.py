@@ -44,6 +44,9 @@ from gristmill.records import DROPS, Kind, kind_of
 WINDOW = 100_000
 """Rows the last pass holds at a time."""
 
+WORK_FILE = 32 << 20
+"""Bytes after which the work table begins a new file; the writer holds a file in memory until then."""
+
 _TRAINED = {"prompt", "tools", "response", "chosen", "rejected", "label"}
 
 Say = Callable[[str], None]
@@ -172,7 +175,8 @@ def _measured(
     )
     table = minimum_scores(apply_rules(table, settings.rules), settings.minimum, keep_unjudged=settings.keep_unjudged)
     work = partial / "work"
-    table.write_parquet(str(work))
+    with daft.execution_config_ctx(parquet_target_filesize=WORK_FILE):
+        table.write_parquet(str(work))
     files = sorted(str(path) for path in work.glob("*.parquet"))
     if not files:
         raise BadInput(f"no usable row: {', '.join(inputs)} hold none")
