@@ -1,0 +1,130 @@
+"""Word 5-grams as sets of hashes: what near duplicates are verified on.
+
+A shingle is 5 consecutive words of the normalised text; a text of fewer words is one shingle. Words are hashed to 64
+bits and combined to 48 bits a shingle, so that a pair's number and a shingle fit into one integer: among two sets of a
+few hundred shingles a false agreement has a probability below 1e-9.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import DataType, Expression, Series, element, func
+from daft.functions import hash as daft_hash
+from daft.functions import list_map, split
+
+Hashes = npt.NDArray[np.uint64]
+
+NGRAM = 5
+BITS = np.uint64(48)
+MASK = np.uint64((1 << 48) - 1)
+_ODD = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD], np.uint64
+)
+
+_ONES = "zero|one|two|three|four|five|six|seven|eight|nine|ten"
+_TEENS = "eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
+_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+_POWERS = "hundred|thousand|million|billion|trillion|dozen"
+_WORD = f"(?:{_ONES}|{_TEENS}|{_TENS}|{_POWERS})"
+NUMERIC = rf"^[\p{{P}}\p{{S}}]*(?:\p{{Nd}}[\p{{Nd}}\p{{P}}\p{{S}}]*|{_WORD}(?:-{_WORD})*[\p{{P}}\p{{S}}]*)$"
+"""A numeric token: digits with any sign, currency, percent or punctuation, or an English number word (RE2 syntax)."""
+
+
+def shingle_column(text: Expression) -> Expression:
+    """For each normalised text a struct: `shingles`, its sorted distinct shingle hashes, and `skeleton`, a hash of its
+    words without the numeric ones, equal for texts that differ in numbers only."""
+    return _shingles(text, list_map(split(text, " "), daft_hash(element())))
+
+
+_RESULT = pa.struct([("shingles", pa.large_list(pa.uint64())), ("skeleton", pa.uint64())])
+
+
+@func.batch(return_dtype=DataType.from_arrow_type(_RESULT))
+def _shingles(text: Series, words: Series) -> Any:
+    tokens = pc.list_flatten(pc.split_pattern(text.to_arrow(), " "))
+    lists = words.to_arrow()
+    hashes = lists.flatten().to_numpy().astype(np.uint64, copy=False)
+    ends = np.asarray(lists.offsets)[1:] - lists.offsets[0].as_py()
+    numeric = pc.match_substring_regex(tokens, NUMERIC).to_numpy(zero_copy_only=False)
+    shingles, counts = sets_of(hashes, ends)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
+    sets = pa.LargeListArray.from_arrays(offsets, pa.array(shingles))
+    return pa.StructArray.from_arrays([sets, pa.array(_skeletons(hashes, ends, numeric))], fields=list(_RESULT))
+
+
+def sets_of(words: Hashes, ends: npt.NDArray[np.int64]) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """Word hashes of texts, concatenated, with the end of each text, to their sorted distinct shingles and counts."""
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    lengths = ends - starts
+    mixed = np.zeros(len(words), np.uint64)
+    for step in range(NGRAM):
+        mixed[: len(words) - step or None] += words[step:] * _ODD[step]
+    owner = np.repeat(np.arange(len(ends)), lengths)
+    whole = np.arange(len(words)) <= ends[owner] - NGRAM
+    shingles = [_finished(mixed[whole])]
+    owners = [owner[whole]]
+    short = np.flatnonzero((lengths > 0) & (lengths < NGRAM))
+    if len(short):  # the words of a short text, mixed with its length, are its one shingle
+        position = np.arange(len(words)) - starts[owner]
+        inside = lengths[owner] < NGRAM
+        total = np.zeros(len(ends), np.uint64)
+        np.add.at(total, owner[inside], words[inside] * _ODD[position[inside]])
+        shingles.append(_finished(total[short] + lengths[short].astype(np.uint64)))
+        owners.append(short)
+    hashes, owner = np.concatenate(shingles), np.concatenate(owners)
+    order = np.lexsort((hashes, owner))
+    hashes, owner = hashes[order], owner[order]
+    first = np.ones(len(hashes), bool)
+    first[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
+    return hashes[first], np.bincount(owner[first], minlength=len(ends))
+
+
+def _finished(hashes: Hashes) -> Hashes:
+    """Spread the bits (the finaliser of SplitMix64) and keep 48 of them."""
+    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (hashes ^ (hashes >> np.uint64(31))) & MASK
+
+
+def _skeletons(words: Hashes, ends: npt.NDArray[np.int64], numeric: npt.NDArray[np.bool_]) -> Hashes:
+    """A hash of each text's sequence of words that are not numeric."""
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    owner = np.repeat(np.arange(len(ends)), ends - starts)
+    before = np.concatenate([[0], np.cumsum(~numeric)])
+    place = before[:-1] - before[starts][owner]  # the word's number among those of its text that are not numeric
+    powers = np.multiply.accumulate(np.full(int(place.max(initial=0)) + 1, _ODD[0]))
+    total = np.zeros(len(ends), np.uint64)
+    kept = ~numeric
+    np.add.at(total, owner[kept], words[kept] * powers[place[kept]])
+    return total
+
+
+def jaccards(
+    left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], sets: Hashes, starts: npt.NDArray[np.int64]
+) -> Any:
+    """The exact Jaccard similarity of pairs of sets.
+
+    `sets` holds the distinct shingles of all rows one after the other, `starts` (rows + 1) where each begins; `left`
+    and `right` are row numbers, one of each a pair. Returns floats, 0..1.
+    """
+    sizes = np.diff(starts)
+    result = np.empty(len(left))
+    for begin in range(0, len(left), _CHUNK):
+        pairs = slice(begin, begin + _CHUNK)
+        rows = np.concatenate([left[pairs], right[pairs]])
+        numbers = np.tile(np.arange(len(left[pairs]), dtype=np.uint64), 2)
+        counts = sizes[rows]
+        at = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
+        keys = np.repeat(numbers << BITS, counts) | sets[at]
+        keys.sort()
+        shared = keys[1:][keys[1:] == keys[:-1]] >> BITS
+        both = np.bincount(shared.astype(np.int64), minlength=len(left[pairs]))
+        union = sizes[left[pairs]] + sizes[right[pairs]] - both
+        result[pairs] = both / np.maximum(union, 1)
+    return result
+
+
+_CHUNK = 20_000
