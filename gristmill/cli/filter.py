@@ -43,7 +43,7 @@ def filter_command(
     rules: Annotated[str, typer.Option(metavar="default|none|FILE", help="Rules; FILE is YAML.")] = "default",
     exact: Annotated[bool, typer.Option(help="Drop rows that are equal once normalised.")] = True,
     near: Annotated[str, typer.Option(metavar="JACCARD|off", help="Drop near duplicates from here on.")] = "0.8",
-    near_recall: Annotated[float, typer.Option(help="Share of pairs at that similarity to catch.")] = 0.98,
+    near_recall: Annotated[float, typer.Option(help="Share of pairs at that similarity to catch.")] = 0.99,
     numbers: Annotated[Numbers, typer.Option(help="Rows that differ in numbers only: keep, or merge.")] = Numbers.guard,
     boilerplate: Annotated[
         str, typer.Option(metavar="SHARE|off", help="Do not compare 5-grams that more than SHARE of a source has.")

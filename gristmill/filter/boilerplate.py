@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, Expression, Series, col, func
+from daft.functions import list_join
 
 from gristmill.filter.marks import Table
 from gristmill.filter.shingles import Hashes, shingle_column
@@ -42,14 +43,14 @@ def measure_boilerplate(rows: Table, share: float) -> Common:
 def masked_text(common: Common) -> Expression:
     """The remaining 5-grams of `_text` as words, for a MinHash of single words."""
 
-    @func.batch(return_dtype=DataType.string())
+    @func.batch(return_dtype=DataType.list(DataType.string()))
     def words(found: Series, sources: Series) -> Any:
         lists = pc.struct_field(found.to_arrow(), "shingles")
         sets, starts = masked_sets(lists, pa.chunked_array([sources.to_arrow()]), common)
         texts = pc.cast(pa.array(sets), pa.large_string())
-        return pc.binary_join(pa.LargeListArray.from_arrays(pa.array(starts), texts), " ")
+        return pa.LargeListArray.from_arrays(pa.array(starts), texts)
 
-    return words(shingle_column(col("_text")), col("source_file"))
+    return list_join(words(shingle_column(col("_text")), col("source_file")), " ")
 
 
 def masked_sets(lists: Any, sources: pa.ChunkedArray, common: Common | None) -> tuple[Hashes, npt.NDArray[np.int64]]:

@@ -80,10 +80,5 @@ def preference(table: Table, prefer: str | None) -> Expression:
 
 def survivor_order(keys: pa.Table, group: list[str]) -> pa.Array:
     """Row numbers sorted by the group columns, then best first: score descending (null last), then (id, copy)."""
-    by = [
-        *((name, "ascending") for name in group),
-        ("_prefer", "descending"),
-        ("id", "ascending"),
-        ("copy", "ascending"),
-    ]
-    return pc.sort_indices(keys, sort_keys=by, null_placement="at_end")
+    best_first = keys.append_column("_best", pc.negate(pc.fill_null(keys["_prefer"], -np.inf)))
+    return pc.sort_indices(best_first, sort_keys=[(name, "ascending") for name in (*group, "_best", "id", "copy")])

@@ -71,7 +71,7 @@ def near_findings(
     table: Table,
     threshold: float = 0.8,
     *,
-    recall: float = 0.98,
+    recall: float = 0.99,
     numbers: Numbers = "guard",
     boilerplate: float | None = None,
     text: TextOf = "both",

@@ -59,7 +59,7 @@ class Settings:
     rules: Sequence[Rule] = DEFAULT_RULES
     exact: bool = True
     near: float | None = 0.8
-    recall: float = 0.98
+    recall: float = 0.99
     numbers: Literal["guard", "merge"] = "guard"
     boilerplate: float | None = None
     collapse: Literal["report", "mark"] = "report"
