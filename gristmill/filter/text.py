@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import DataType, Expression, Series, col, element, func, lit
-from daft.functions import concat_ws, fill_null, get, list_join, list_map, normalize
+from daft import DataType, Expression, Series, col, func, lit
+from daft.functions import concat_ws, fill_null, normalize
 
 from gristmill.errors import UsageError
 from gristmill.records import Kind
@@ -25,12 +25,22 @@ def raw_text(kind: Kind, text: TextOf = "both") -> Expression:
     """
     if text not in get_args(TextOf):
         raise UsageError(f"--text {text}: unknown; allowed are {', '.join(get_args(TextOf))}")
-    prompt = list_join(list_map(col("prompt"), get(element(), "content")), "\n")
+    prompt = _contents(col("prompt"))
     answers = {"preference": ["chosen", "rejected"], "prompt": []}.get(kind, ["response"])
     if text == "prompt" or not answers:
         return prompt
     parts = [col(name) for name in answers]
     return concat_ws("\n", *parts) if text == "response" else concat_ws("\n", prompt, *parts)
+
+
+@func.batch(return_dtype=DataType.string())
+def _contents(prompt: Series) -> pa.Array:
+    # Not list_map of Daft 0.7.26, which fails on lists that are a slice of others.
+    lists = prompt.to_arrow()
+    contents = pc.struct_field(lists.flatten(), "content")
+    ends = pc.cumulative_sum(pc.fill_null(pc.list_value_length(lists), 0))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends.cast(pa.int32())])
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, contents), pa.scalar("\n", contents.type))
 
 
 @func.batch(return_dtype=DataType.string())
