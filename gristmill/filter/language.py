@@ -21,9 +21,11 @@ FEWEST_LETTERS = 20
 FEWEST_CHARACTERS = 100
 """An answer with fewer characters outside code is not judged by language."""
 
+_SYMBOLS = {"FULLWIDTH", "MATHEMATICAL", "DOUBLE", "SCRIPT", "FEMININE", "MASCULINE", "MODIFIER", "MICRO"}
 _TOGETHER = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 _ASKS = re.compile(
-    r"(?i)translat|languages?\b|alphabet|\bscript\b|transliterat|bilingual|multilingual|unicode|\bemoji|\b(?:how (?:do|to) (?:you |i )?say|"
+    r"(?i)translat|languages?\b|alphabet|\bscript\b|transliterat|bilingual|multilingual|unicode|\bemoji|"
+    r"\b(?:how (?:do|to) (?:you |i )?say|"
     r"arabic|armenian|bengali|bulgarian|cantonese|chinese|cyrillic|farsi|georgian|greek|gujarati|hanzi|hebrew|hindi|"
     r"hiragana|japanese|kannada|kanji|kazakh|khmer|korean|lao|macedonian|malayalam|mandarin|marathi|mongolian|nepali|"
     r"pashto|persian|punjabi|russian|sanskrit|serbian|sinhala|tamil|telugu|thai|tibetan|ukrainian|urdu|yiddish)\b"
@@ -32,7 +34,7 @@ _CODE = re.compile(r"```.*?(?:```|$)|`[^`\n]*`", re.DOTALL)
 
 
 def foreign_share(prompt: str, answer: str) -> tuple[float, str | None]:
-    """The share of the answer's letters in scripts that the prompt neither uses nor asks for, and the chief such script.
+    """The share of the answer's letters in scripts that the prompt neither uses nor asks for, and the chief one.
 
     Latin is never foreign; kana and Han count as one. 0 when the prompt names a language of another script or asks for
     a translation, and for answers of fewer than `FEWEST_LETTERS` letters.
@@ -55,9 +57,7 @@ def _scripts(text: str) -> Counter[str]:
 def _script(letter: str) -> str:
     """The script of a letter by the first word of its Unicode name: LATIN, CYRILLIC, CJK, …"""
     first = unicodedata.name(letter, "UNKNOWN").split(maxsplit=1)[0].split("-")[0]
-    if first in {"FULLWIDTH", "MATHEMATICAL", "DOUBLE", "SCRIPT", "FEMININE", "MASCULINE", "MODIFIER", "MICRO"}:
-        return "LATIN"
-    return _TOGETHER.get(first, first)
+    return "LATIN" if first in _SYMBOLS else _TOGETHER.get(first, first)
 
 
 def other_language(answer: str, wanted: tuple[str, ...]) -> tuple[float, str | None]:
@@ -81,4 +81,4 @@ def languages() -> list[str]:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier  # 0.2 s, needed only with a list of languages
 
-    return LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -73,7 +73,7 @@ def _measure(texts: pa.LargeStringArray) -> dict[str, Floats]:
     ends = np.concatenate([[0], np.cumsum(lengths)])
     total = np.bincount(row, weights=lengths, minlength=rows)
     share = np.divide(1.0, total, out=np.zeros(rows), where=total > 0)
-    found = {name: np.zeros(rows) for name in names()}
+    found: dict[str, Floats] = {name: np.zeros(rows) for name in names()}
     found["words"] = np.bincount(row, minlength=rows).astype(np.float64)
     starts = np.flatnonzero(row[1:] == row[:-1])
     grams = hashes[starts] ^ _mix(row[starts].astype(np.uint64))  # n-grams of different texts never meet
@@ -87,12 +87,12 @@ def _measure(texts: pa.LargeStringArray) -> dict[str, Floats]:
         if not len(starts):
             break
         if n in TOP:
-            found[f"top_{n}gram"] = _top(group, starts, n, ends, row, rows) * share
+            found[f"top_{n}gram"] = share * _top(group, starts, n, ends, row, rows)
         places = starts
         order = np.argsort(starts)
         starts, grams = starts[order], grams[order]
         if n in DUPLICATE:
-            found[f"dup_{n}gram"] = np.bincount(row[starts], _covered(starts, n, ends), rows) * share
+            found[f"dup_{n}gram"] = share * np.bincount(row[starts], _covered(starts, n, ends), rows)
         if n == DUPLICATE[-1]:
             np.maximum.at(found["repeats"], row[places], np.bincount(group)[group].astype(np.float64))
     return found
@@ -113,14 +113,15 @@ def _words(texts: pa.LargeStringArray) -> tuple[Words, Ints, Ints]:
     sums = np.zeros(len(values) + 1, dtype=np.uint64)
     np.cumsum(_BYTE[values] * powers[: len(values)], out=sums[1:])
     hashes = _mix((sums[finishes] - sums[begins]) * inverses[begins])
-    return hashes, finishes - begins, np.searchsorted(edges, begins, side="right") - 1
+    row: Ints = np.searchsorted(edges, begins, side="right") - 1
+    return hashes, finishes - begins, row
 
 
 @cache
 def _powers() -> tuple[Words, Words]:
+    """The powers of the base and of its inverse modulo 2^64, by which the hash of a word forgets where it stands."""
     size = max(CHUNK_BYTES, MOST_BYTES) + 1
-    ones = np.ones(1, np.uint64)
-    return tuple(np.concatenate([ones, np.multiply.accumulate(np.full(size, b))]) for b in (_BASE, _INVERSE))  # type: ignore[return-value]
+    return np.multiply.accumulate(np.full(size, _BASE)), np.multiply.accumulate(np.full(size, _INVERSE))
 
 
 def _mix(values: Words) -> Words:
@@ -145,7 +146,8 @@ def _repeated(grams: Words, starts: Ints) -> tuple[Ints, Ints, Words]:
 
 def _covered(starts: Ints, n: int, ends: Ints) -> Ints:
     """Characters that each n-gram covers up to the start of the next one; `starts` ascends."""
-    return ends[np.minimum(starts + n, np.append(starts[1:], len(ends) - 1))] - ends[starts]
+    covered: Ints = ends[np.minimum(starts + n, np.append(starts[1:], len(ends) - 1))] - ends[starts]
+    return covered
 
 
 def _top(group: Ints, starts: Ints, n: int, ends: Ints, row: Ints, rows: int) -> Ints:

@@ -1,12 +1,13 @@
 """What refusals, template leaks and placeholders look like in English instruction data.
 
-Each `find_…` takes the texts of one row, without white space at their ends, and returns the text that gives the defect
-away, or None. Beside each stands the pattern that a whole column is searched with first: RE2 syntax that Python's `re`
-reads alike, matching at least every text its function can find something in.
+Each `find_…` takes the texts of one row, without white space at their ends, and returns the text that gives the
+defect away, or None. Beside each stands the pattern that a whole column is searched with first: RE2 syntax that
+Python's `re` reads alike, matching at least every text its function can find something in.
 
-Sources: the wording of OpenAI's and Meta's models in Alpaca (https://github.com/tatsu-lab/stanford_alpaca), the defects
-its cleaners list (https://github.com/gururise/AlpacaDataCleaned), the stop strings of the chat templates in use (ChatML,
-Llama 2 and 3, Gemma, Alpaca, Vicuna). Not covered: refusals that open with something else, and other languages.
+Sources: the wording of OpenAI's and Meta's models in Alpaca (https://github.com/tatsu-lab/stanford_alpaca), the
+defects its cleaners list (https://github.com/gururise/AlpacaDataCleaned), the stop strings of the chat templates in
+use (ChatML, Llama 2 and 3, Gemma, DeepSeek, Alpaca, Vicuna). Not covered: refusals that open with something else, and
+other languages.
 """
 
 import re
@@ -17,8 +18,8 @@ _CANNOT = (
 )
 _LACK = (
     r"(?:(?:do not|don['’]t) (?:currently )?(?:have|possess) (?:the (?:ability|capability|necessary|required)|"
-    r"access|(?:any )?real[- ]time|enough (?:information|context|data)|any (?:information|context) (?:about|on|regarding)|"
-    r"personal|physical))"
+    r"access|(?:any )?real[- ]time|enough (?:information|context|data)|"
+    r"any (?:information|context) (?:about|on|regarding)|personal|physical))"
 )
 _SERVE = (
     r"(?:access|answer|assist|browse|compile|complete|comply|create|describe|discuss|display|do (?:this|that)|"
@@ -26,19 +27,27 @@ _SERVE = (
     r"recognize|recommend|render|respond|retrieve|search|share|show|suggest|summarize|support|translate|view|"
     r"write)\b"
 )
-_SORRY = r"(?:(?:i['’]?m|i am|we are|we['’]re)? ?(?:very |so |really |truly )?sorry|(?:my )?apologies|i apologi[sz]e|unfortunately)"
+_SORRY = (
+    r"(?:(?:i['’]?m|i am|we are|we['’]re)? ?(?:very |so |really |truly )?sorry|(?:my )?apologies|i apologi[sz]e|"
+    r"unfortunately)"
+)
 _AI = (
     r"(?:ai|artificial intelligence|(?:large )?language model|llm|chatbot|virtual assistant|digital assistant|"
     r"computer program|gpt(?:-\d)?)\b"
 )
-_NOT = r"(?:can ?not|can['’]?t|do not|don['’]t|does not|am not|['’]m not|is not|unable|lack|have no|not (?:able|capable))"
+_NOT = (
+    r"(?:can ?not|can['’]?t|do not|don['’]t|does not|am not|['’]m not|is not|unable|lack|have no|not (?:able|capable))"
+)
 
 _REFUSALS = [
     # I'm sorry, but I can't help with that. Unfortunately, as an assistant I do not have access to …
-    rf"^{_SORRY}[,.!;:]* ?(?:but|however|as)?,? ?(?:[^.\n]{{0,60}}?[, ])?(?:i|we) ?(?:{_CANNOT} (?:\w+ )?{_SERVE}|{_LACK})",
+    rf"^{_SORRY}[,.!;:]* ?(?:but|however|as)?,? ?(?:[^.\n]{{0,60}}?[, ])?"
+    rf"(?:i|we) ?(?:{_CANNOT} (?:\w+ )?{_SERVE}|{_LACK})",
     # I cannot fulfil this request.
-    rf"^(?:i|we) ?{_CANNOT} (?:\w+ )?(?:assist|help|comply|engage|fulfil+|support)(?: you)?(?: with| in| to| this| that| your| the| such|\.|$)",
-    rf"^(?:i|we) ?{_CANNOT} (?:\w+ )?{_SERVE} (?:that|this|any|such|the (?:request|instruction|task|output|image|link|given))",
+    rf"^(?:i|we) ?{_CANNOT} (?:\w+ )?(?:assist|help|comply|engage|fulfil+|support)(?: you)?"
+    r"(?: with| in| to| this| that| your| the| such|\.|$)",
+    rf"^(?:i|we) ?{_CANNOT} (?:\w+ )?{_SERVE} "
+    r"(?:that|this|any|such|the (?:request|instruction|task|output|image|link|given))",
     # As an AI language model, I do not have feelings, …
     rf"^(?:[^.\n]{{0,80}}\b)?as an? {_AI}[^.\n]{{0,60}}?\bi ?(?:[a-z]+ )?{_NOT}",
     # I'm sorry, I am an AI and do not …
@@ -46,11 +55,14 @@ _REFUSALS = [
 ]
 _ABOUT_MODELS = [
     # This type of task cannot be completed by a GPT model. Not quoted when the prompt asks about models.
-    rf"^[^.\n]{{0,80}}\b(?:gpt(?:-\d)?|language|ai)(?: language)? models? (?:{_CANNOT}|is (?:unable|not able|not capable|incapable))",
+    rf"^[^.\n]{{0,80}}\b(?:gpt(?:-\d)?|language|ai)(?: language)? models? "
+    rf"(?:{_CANNOT}|is (?:unable|not able|not capable|incapable))",
     r"^[^.\n]{0,40}\b(?:this|the|that) (?:(?:type|kind) of )?(?:task|instruction|request|prompt)[^.\n]{0,40} "
-    r"(?:cannot|can['’]t|can not|is not able to|is not possible to) (?:be )?(?:complet|fulfil|perform|execut|process|done|answer|generat)",
+    r"(?:cannot|can['’]t|can not|is not able to|is not possible to) (?:be )?"
+    r"(?:complet|fulfil|perform|execut|process|done|answer|generat)",
     r"^[^.\n]{0,120}[.,]? ?due to the unreliable generation of the model",
-    r"^[^.\n]{0,40}(?:not (?:possible|feasible)|impossible) (?:for|with|as|by|to [a-z ]{0,40}(?:with|using|as)) an? (?:gpt|language model|ai )",
+    r"^[^.\n]{0,40}(?:not (?:possible|feasible)|impossible) "
+    r"(?:for|with|as|by|to [a-z ]{0,40}(?:with|using|as)) an? (?:gpt|language model|ai )",
 ]
 REFUSAL = "(?i)" + "|".join(_REFUSALS + _ABOUT_MODELS)
 HEAD = 300
@@ -83,7 +95,8 @@ _LEAKS = [
     # a marker left at the end: ##
     r"(?:\n[ \t]*|[.!?][ \t]*)#{2,}$",
     # a label of the template with nothing after it
-    r"\n[ \t]*(?:#{2,} ?)?(?:\d{1,3}\. ?)?(?:Instruction|Input|Output|Response|Human|User|Assistant|USER|ASSISTANT) ?:$",
+    r"\n[ \t]*(?:#{2,} ?)?(?:\d{1,3}\. ?)?"
+    r"(?:Instruction|Input|Output|Response|Human|User|Assistant|USER|ASSISTANT) ?:$",
     r"(?:^|\n)[ \t]*#{2,} ?(?:Instruction|Response|Human|Assistant|User|HUMAN|ASSISTANT|USER) ?:",
     # the template's own tokens, not quoted in prose
     rf"(?:^|\n|[\w.!?)}}] ?){_TOKEN}",

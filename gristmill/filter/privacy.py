@@ -1,6 +1,7 @@
 """Personal data and secrets in texts: e-mail addresses, telephone and card numbers, keys.
 
-Patterns with checks (Luhn for cards, https://patents.google.com/patent/US2950048A; 7 to 15 digits for telephones,
+Patterns with checks (for cards an issuer's first digit, in one piece or in groups of four, and Luhn's check digit,
+https://patents.google.com/patent/US2950048A; 7 to 15 digits for telephones,
 ITU-T E.164), for reporting, masking or dropping. Key formats are those their issuers publish (AWS, OpenAI, Anthropic,
 GitHub, Google, Slack, Stripe, Hugging Face, JSON web tokens, PEM private keys). Not covered: names, addresses, dates of
 birth, national identity numbers, telephone numbers without any separator or `+`, and passwords.
@@ -14,7 +15,9 @@ KINDS = ("email", "phone", "card", "secret")
 PATTERNS = {
     "email": r"\b[A-Za-z0-9][A-Za-z0-9._%+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,24}\b",
     "phone": r"\+\d[\d ().-]{6,18}\d|\(\d{3}\) ?\d{3}[ .-]\d{4}\b|\b\d{3}[.-]\d{3}[.-]\d{4}\b",
-    "card": r"\b(?:\d[ -]?){12,18}\d\b",
+    "card": (
+        r"\b(?:[2-6]\d{12,18}|3[47]\d\d[ -]\d{6}[ -]\d{5}|[2-6]\d{3}(?:(?: \d{4}){3}|(?:-\d{4}){3})(?:[ -]\d{1,3})?)\b"
+    ),
     "secret": (
         r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bsk-(?:proj-|ant-|svcacct-)?[A-Za-z0-9_-]{20,}|\bgh[pousr]_[A-Za-z0-9]{36,}|"
         r"\bgithub_pat_[A-Za-z0-9_]{40,}|\bAIza[A-Za-z0-9_-]{35}|\bxox[abprs]-[A-Za-z0-9-]{10,}|"

@@ -105,7 +105,9 @@ def _where(
     """`value` of the rows in whose `searched` text the RE2 pattern is found, 0 elsewhere."""
     hits = np.flatnonzero(pc.match_substring_regex(searched, pattern).to_numpy(zero_copy_only=False))
     found = np.zeros(len(searched))
-    columns: Iterable[tuple[str, ...]] = zip(*(column.take(pa.array(hits)).to_pylist() for column in texts), strict=True)
+    columns: Iterable[tuple[str, ...]] = zip(
+        *(column.take(pa.array(hits, pa.int64())).to_pylist() for column in texts), strict=True
+    )
     found[hits] = [value(*row) for row in columns]
     return found
 

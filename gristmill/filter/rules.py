@@ -105,7 +105,7 @@ def _measured(table: Table, answer: str | None, measures: list[str], rules: Sequ
 
 def _texts(prompt: Series, answer: Series | None, rows: Any) -> tuple[pa.Array, pa.Array | None]:
     """The trimmed last messages and answers of the numbered rows."""
-    numbers = pa.array(rows)
+    numbers = pa.array(rows, pa.int64())
     prompts = trimmed(last_messages(prompt.to_arrow().cast(MESSAGES).take(numbers)))
     return prompts, None if answer is None else trimmed(answer.to_arrow().take(numbers))
 
@@ -170,9 +170,7 @@ def _marked(table: Table, answer: str | None, rules: Sequence[Rule]) -> Table:
             facts = {"measure": limit.measure} | shown(limit.measure, *text, rule.languages)
             facts |= {name: told for name in ("where", "reason") if rule.where and (told := getattr(rule, name))}
             value = float(values[f"rule_{limit.measure}"][number])
-            drops[number] = dict(
-                drop_rule=rule.name, drop_value=value, drop_limit=limit.bound, drop_evidence=evidence(**facts)
-            )
+            drops[number] = dict(zip(DROPS.names, (rule.name, value, limit.bound, evidence(**facts)), strict=True))
         return pa.array(drops, type=pa.struct(list(DROPS)))
 
     if not columns:
@@ -224,9 +222,9 @@ def _masked(table: Table, kind: Kind, rules: Sequence[Rule]) -> Table:
         return pa.array(rows, type=MESSAGES)
 
     found = [col(f"rule_{name}") for name in kinds]
-    some = found[0] > 0
+    some = found[0] > lit(0)
     for more in found[1:]:
-        some = some | (more > 0)
+        some = some | (more > lit(0))
     texts = {"preference": ["chosen", "rejected"], "prompt": []}.get(kind, ["response", "reasoning"])
     columns = {name: masked(col(name)) for name in texts} | {"prompt": masked_messages(col("prompt"))}
     flags = when(some, lit(",".join(kinds))).otherwise(lit(None).cast(DataType.string()))
