@@ -55,12 +55,15 @@ LEAKS = [
     ("### Response:\nThe answer is 4.", "### Response:"),
     ("The answer is 4.<|im_end|>\n<|im_start|>user", "<|im_end|>"),
     ("The answer is 4.</s>", "</s>"),
+    ("<s> The answer is 4.</s>", "<s>"),
     ("The answer is 4. [/INST]", "[/INST]"),
     ("The answer is 4.\nUser: And 3 + 3?\nAssistant: 6", "User:"),
     ("The answer is 4.\n\nHuman: Thanks", "Human:"),
     ("<noinput>", "<noinput>"),
     ("noinput", "noinput"),
     ("<nooutput> (a picture)", "<nooutput>"),
+    ("No output as this needs a picture.", "No output"),
+    ("<No output. The task requires a poster, not text.>", "<No output"),
     ("The answer is 4.\n\nInstruction: Name a fruit.\nInput: none\nOutput: apple", "Instruction:"),
 ]
 CLEAN = [
@@ -73,8 +76,9 @@ CLEAN = [
     ("What ends a ChatML turn?", "A turn ends with the token `<|im_end|>` and a line break."),
     ("Finish this: [INST] hi [/INST]", "A prompt for Llama 2 is written as\n[INST] hi [/INST]"),
     ("Strike this out: old", "<s>old</s> new"),
+    ("Strike this out: old", "new <s>old</s>"),
     ("Name a language.", "C#"),
-    ("Is there output?", "No output is printed."),
+    ("What does this print?", "No output, since the loop never runs."),
 ]
 
 
@@ -83,7 +87,7 @@ def test_template_leaks_are_found_and_shown(answer: str, shown: str) -> None:
     assert shown in (find_leak("What is 2 + 2?", answer) or "")
 
 
-@pytest.mark.parametrize(("prompt", "answer"), CLEAN[:8] + CLEAN[9:])
+@pytest.mark.parametrize(("prompt", "answer"), CLEAN)
 def test_what_was_asked_for_is_no_leak(prompt: str, answer: str) -> None:
     assert find_leak(prompt, answer) is None
 
@@ -99,6 +103,8 @@ def test_what_was_asked_for_is_no_leak(prompt: str, answer: str) -> None:
         "Input: <noinput>",
         "No input required",
         "<No Input>.",
+        "<noinputs>",
+        "<noinput> 8",
     ],
 )
 def test_placeholders_for_an_empty_input(last: str) -> None:
@@ -106,7 +112,13 @@ def test_placeholders_for_an_empty_input(last: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["Name a fruit.", "What does 'no input' mean?", "There was no input\nfrom the users"]
+    "prompt",
+    [
+        "Name a fruit.",
+        "What does 'no input' mean?",
+        "There was no input\nfrom the users",
+        "Fill the gap:\nLarry <noinput> the door.",
+    ],
 )
 def test_prompts_that_only_speak_of_input(prompt: str) -> None:
     assert find_no_input(prompt) is None

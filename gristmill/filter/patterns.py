@@ -103,17 +103,19 @@ _LEAKS = [
     rf"{_TOKEN}$",
     r"^<s>|</s>$",
     # a placeholder for an empty input
-    r"(?i:<\\? ?no[ _-]?(?:in|out)put ?\\?>)",
+    r"(?i:<\\? ?no[ _-]?(?:in|out)put\b[^>\n]{0,60}>)",
     r"(?:^|\n)(?i:no(?:in|out)put)[.\s]*(?:\n|$)",
 ]
 _TURN = r"\n[ \t]*(?:Human|HUMAN|User|USER) ?: ?\S"
 _TASK = r"\n[ \t]*(?:Instruction|Task) ?: ?[^\n]+\n(?s:.*?)\n?[ \t]*Output ?:"
-LEAK = "|".join([*_LEAKS, _TURN, _TASK])
+_NOTHING = r"^(?i:no output)\b"
+LEAK = "|".join([*_LEAKS, _TURN, _TASK, _NOTHING])
 _LEAK = re.compile("|".join(_LEAKS))
-_CONTINUED = re.compile(f"{_TURN}|{_TASK}")
+_CONTINUED = re.compile(f"{_TURN}|{_TASK}|{_NOTHING}")
 _ASKED = re.compile(
     r"(?i)dialog|conversation|\bchat|script|transcript|interview|role-?play|scene|skit|discussion|interaction|\buser|"
-    r"\bhuman|\bbot\b|assistant|instruction|\btask|\binput|\boutput|example|prompt|template|\bgpt"
+    r"\bhuman|\bbot\b|assistant|instruction|\btask|\binput|\boutput|example|prompt|template|\bgpt|\bcode|print|"
+    r"program|console|function"
 )
 _LABEL = re.compile(r"^\W*[A-Z][\w .'()-]{0,30}: ?")
 
@@ -121,20 +123,23 @@ _LABEL = re.compile(r"^\W*[A-Z][\w .'()-]{0,30}: ?")
 def find_leak(prompt: str, answer: str) -> str | None:
     """The piece of a prompt or chat template in an answer.
 
-    A piece that the prompt has too was asked for. A further turn (`User: …`) or task (`Instruction: … Output:`) counts
-    only in an answer that neither begins with a label itself nor was asked for talk, tasks or examples.
+    A piece that the prompt has too was asked for. A further turn (`User: …`), a further task (`Instruction: … Output:`)
+    and a bare `No output` count only in an answer that neither begins with a label itself nor was asked for talk,
+    tasks, programs or examples.
     """
     found = _LEAK.search(answer)
     if not found and not _LABEL.match(answer) and not _ASKED.search(prompt):
         found = _CONTINUED.search(answer)
     text = found.group(0).strip() if found else ""
+    if text in {"<s>", "</s>"} and "<s>" in answer and "</s>" in answer:
+        text = text if answer.startswith("<s>") and answer.endswith("</s>") else ""  # else HTML for struck out
     return text[:200] if text and (len(text) < 3 or text not in prompt or "noinput" in text.lower()) else None
 
 
 _NO = r"no[ _-]?input(?: (?:is )?(?:required|needed|necessary|provided|given|specified|available|found|applicable))?"
-_MARKS = r"[\s<>()\[\]{}\"'“”‘’`.,:;*/\\_-]*"
+_MARKS = r"[\s<>()\[\]{}\"'“”‘’`.,:;?*/\\_0-9-]*"
 NO_INPUT = (
-    rf"(?i)(?:^|\n){_MARKS}(?:\d{{1,3}}\. ?)?(?:input ?:)?{_MARKS}{_NO}{_MARKS}$|<\\? ?no[ _-]?input ?\\?>{_MARKS}$"
+    rf"(?i)(?:^|\n){_MARKS}(?:\d{{1,3}}\. ?)?(?:input ?:)?{_MARKS}{_NO}{_MARKS}$|<\\? ?no[ _-]?input[a-z]?{_MARKS}$"
 )
 _NO_INPUT = re.compile(NO_INPUT)
 
