@@ -68,19 +68,20 @@ def lines(path: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
-def table(pairs: list[Pair]) -> daft.DataFrame:
+def table(pairs: list[Pair], tools: list[str] | None = None) -> daft.DataFrame:
     rows = []
     for number, (prompt, response) in enumerate(pairs):
         row = dict.fromkeys(SCHEMAS["sample"].names) | {"copy": 0, "source_row": number, "response": response}
+        row["tools"] = tools[number] if tools else None
         row["prompt"] = [{"role": "user", "content": prompt, "extra": None}]
         rows.append(row | {"id": row_id("sample", row)})
     return daft.from_arrow(pa.Table.from_pylist(rows, schema=SCHEMAS["sample"]))
 
 
-def drops(pairs: list[Pair]) -> list[dict[str, Any]]:
-    """The dropped rows, in order."""
+def drops(pairs: list[Pair], tools: list[str] | None = None) -> list[dict[str, Any]]:
+    """The dropped rows, in order; `tools` is what each row may call, as JSON."""
     columns = ["source_row", "drop_rule", "drop_evidence", "response"]
-    rows: list[dict[str, Any]] = dropped(apply_rules(table(pairs))).select(*columns).to_pylist()
+    rows: list[dict[str, Any]] = dropped(apply_rules(table(pairs, tools))).select(*columns).to_pylist()
     return sorted(rows, key=lambda row: row["source_row"])
 
 
@@ -144,8 +145,9 @@ def main() -> None:
     print("| set | rows | dropped | share | by rule |\n|---|---:|---:|---:|---|")
     for name, (path, pair) in SETS.items():
         if (DATA / path).exists():
-            pairs = [pair(row) for row in lines(path)]
-            found = drops(pairs)
+            rows = list(lines(path))
+            pairs = [pair(row) for row in rows]
+            found = drops(pairs, [row["tools"] for row in rows] if "tools" in rows[0] else None)
             line(name, len(pairs), found)
             if name == given.show:
                 show(pairs, found)

@@ -135,6 +135,7 @@ def test_own_rules_in_sql_and_python() -> None:
     marked = apply_rules(samples([("Say.", answer) for answer in answers]), rules)
     assert by_row(marked, "drop_rule") == [("no_urls",), ("wordy",), ("digits",), ("upper",), (None,)]
     assert by_row(marked, "rule_digits")[2] == (1.0,)
+    assert by_row(marked, "rule_upper")[0] == (0.0,)
     first = json.loads(by_row(marked, "drop_evidence")[0][0])
     assert first == {"measure": "no_urls", "where": "response ilike '%http%'", "reason": "links"}
 
@@ -144,7 +145,9 @@ def test_own_rules_may_use_measures() -> None:
     assert by_row(apply_rules(samples([("Say.", "two words")]), rules), "drop_rule") == [("terse",)]
 
 
-@pytest.mark.parametrize("where", ["nothing > 3", "response", "response ilikee 'x'", "response = ", "rule_words ++"])
+@pytest.mark.parametrize(
+    "where", ["nothing > 3", "response", "response ilikee 'x'", "response = ", "copy ++", "copy likee"]
+)
 def test_expressions_that_mean_nothing_are_refused(where: str) -> None:
     with pytest.raises(UsageError, match="rule broken: where: "):
         apply_rules(samples([("a", "b")]), [own_rule("broken", where=where)])
@@ -179,6 +182,15 @@ def test_languages_when_a_list_is_given() -> None:
     marked = apply_rules(samples([("Write.", text) for text in (german, english, "Kuchen")]), [rule])
     assert by_row(marked, "drop_rule") == [("wrong_language",), (None,), (None,)]
     assert json.loads(by_row(marked, "drop_evidence")[0][0])["language"] == "de"
+
+
+def test_a_row_with_tools_may_decline() -> None:
+    answer = "I'm sorry, but I can't assist with that."
+    rows = [
+        {"prompt": "Book a flight.", "response": answer, "tools": tools} for tools in (None, "[]", '[{"name": "sum"}]')
+    ]
+    found = by_row(apply_rules(table("sample", rows)), "drop_rule", "rule_refusal")
+    assert found == [("refusal", 1.0), ("refusal", 1.0), (None, None)]
 
 
 def test_explain_tells_every_limit() -> None:

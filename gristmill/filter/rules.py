@@ -8,12 +8,13 @@ can be moved without measuring again; the first rule, in the order of the list, 
 Not covered: whether an answer is right, helpful or polite (scores), and anything that needs two rows (duplicates).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import daft
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from daft import DataType, Expression, Series, col, func, lit
 from daft.functions import is_null, to_struct, when
 
@@ -84,12 +85,15 @@ def _measured(table: Table, answer: str | None, measures: list[str], rules: Sequ
     languages = tuple(code for rule in rules for code in rule.languages)
 
     @func.batch(return_dtype=DataType.struct({f"rule_{name}": _FLOAT for name in measures}))
-    def measure(prompt: Series, answer: Series, dropped: Series) -> pa.Array:
+    def measure(prompt: Series, answer: Series, tools: Series, dropped: Series) -> pa.Array:
         kept = np.flatnonzero(dropped.to_arrow().is_null().to_numpy(zero_copy_only=False))
         prompts, answers = _texts(prompt, answer if has_answer else None, kept)
         values = {name: np.full(len(dropped), np.nan) for name in measures}
         for name, found in measure_rows(prompts, answers, measures, languages).items():
             values[name][kept] = found
+        if "refusal" in values:  # who has tools is right to decline what none of them does
+            has_tools = pc.fill_null(pc.not_equal(tools.to_arrow().cast(pa.large_string()), "[]"), False)
+            values["refusal"][has_tools.to_numpy(zero_copy_only=False)] = np.nan
         return pa.StructArray.from_arrays(
             [pa.array(values[name], from_pandas=True) for name in measures], [f"rule_{name}" for name in measures]
         )
@@ -98,7 +102,7 @@ def _measured(table: Table, answer: str | None, measures: list[str], rules: Sequ
     if not measures:
         return table
     rest = [name for name in table.column_names if name not in {f"rule_{m}" for m in measures}]
-    found = measure(col("prompt"), col(answer or "prompt"), col("drop_rule"))
+    found = measure(col("prompt"), col(answer or "prompt"), col("tools"), col("drop_rule"))
     table = table.with_column("_measured", found)
     return table.select(*rest, *(col("_measured")[f"rule_{name}"].alias(f"rule_{name}") for name in measures))
 
@@ -112,42 +116,43 @@ def _texts(prompt: Series, answer: Series | None, rows: Any) -> tuple[pa.Array, 
 
 def _own(table: Table, rule: Rule) -> Expression:
     """The measure of a user's rule: 1 or 0 for a condition, else its number; null on rows dropped before."""
-    value = _sql(table, rule) if rule.where is not None else _python(table, rule)
+    if rule.function is not None:
+        value = _python(table, rule.name, rule.function)
+    else:
+        value = _sql(table, rule.name, rule.where or "")
     return when(is_null(col("drop_rule")), value).otherwise(lit(None).cast(_FLOAT))
 
 
-def _sql(table: Table, rule: Rule) -> Expression:
+def _sql(table: Table, name: str, where: str) -> Expression:
     try:
-        value = daft.sql_expr(rule.where or "")
+        value = daft.sql_expr(f"({where})")  # without brackets, Daft reads `a likee` as the column a, renamed
         dtype = table.select(value.alias("value")).schema()["value"].dtype
     except Exception as error:  # Daft's SQL errors share no class
         raise UsageError(
-            f"rule {rule.name}: where: {rule.where!r} cannot be evaluated ({str(error).splitlines()[0]}); "
+            f"rule {name}: where: {where!r} cannot be evaluated ({str(error).splitlines()[0]}); "
             f"columns are {', '.join(table.column_names)}"
         ) from error
-    if not (dtype.is_boolean() or dtype.is_numeric()) or str(value).startswith(f"col({rule.where})"):
-        raise UsageError(f"rule {rule.name}: where: {rule.where!r} is {dtype}; it must be true or false")
+    if not (dtype.is_boolean() or dtype.is_numeric()):
+        raise UsageError(f"rule {name}: where: {where!r} is {dtype}; it must be true or false, or a number")
     return value.cast(_FLOAT)
 
 
-def _python(table: Table, rule: Rule) -> Expression:
-    columns = [name for name in table.column_names if name not in DROPS.names]
-    function = rule.function
+def _python(table: Table, name: str, function: Callable[[pa.Table], Any]) -> Expression:
+    columns = [column for column in table.column_names if column not in DROPS.names]
 
     @func.batch(return_dtype=_FLOAT)
     def own(rows: Series, dropped: Series) -> pa.Array:
-        assert function is not None
         kept = dropped.to_arrow().is_null().to_numpy(zero_copy_only=False)
         values = np.full(len(dropped), np.nan)
         if kept.any():
             batch = pa.Table.from_batches([pa.RecordBatch.from_struct_array(rows.to_arrow())])
             found = pa.array(function(batch.filter(pa.array(kept))), from_pandas=True)
             if len(found) != kept.sum():
-                raise UsageError(f"rule {rule.name}: function gave {len(found)} values for {kept.sum()} rows")
+                raise UsageError(f"rule {name}: function gave {len(found)} values for {kept.sum()} rows")
             values[kept] = found.cast(pa.float64()).to_numpy(zero_copy_only=False)
         return pa.array(values, from_pandas=True)
 
-    return own(to_struct(*(col(name) for name in columns)), col("drop_rule"))
+    return own(to_struct(*(col(column) for column in columns)), col("drop_rule"))
 
 
 def _marked(table: Table, answer: str | None, rules: Sequence[Rule]) -> Table:
@@ -168,7 +173,8 @@ def _marked(table: Table, answer: str | None, rules: Sequence[Rule]) -> Table:
             limit = rule.cases[case][0]
             text = prompts[place].as_py(), answers[place].as_py() if answers is not None else None
             facts = {"measure": limit.measure} | shown(limit.measure, *text, rule.languages)
-            facts |= {name: told for name in ("where", "reason") if rule.where and (told := getattr(rule, name))}
+            if rule.where or rule.function:
+                facts |= {name: told for name in ("where", "reason") if (told := getattr(rule, name))}
             value = float(values[f"rule_{limit.measure}"][number])
             drops[number] = dict(zip(DROPS.names, (rule.name, value, limit.bound, evidence(**facts)), strict=True))
         return pa.array(drops, type=pa.struct(list(DROPS)))
