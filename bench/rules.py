@@ -20,8 +20,9 @@ from typing import Any
 import daft
 import pyarrow as pa
 
+from gristmill.filter.limits import any_of
 from gristmill.filter.marks import dropped
-from gristmill.filter.rules import apply_rules
+from gristmill.filter.rules import DEFAULT_RULES, Limit, Rule, apply_rules
 from gristmill.records import SCHEMAS, row_id
 
 DATA = Path(os.environ.get("GRISTMILL_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -109,6 +110,19 @@ def cleaned() -> None:
         print(f"| {change} | {count:,} | {hits.total()} | {told or '–'} |")
 
 
+def stricter() -> None:
+    """Curated sets under settings that are not the default: any one of Gopher's figures, and English alone."""
+    cases = next(rule.cases for rule in DEFAULT_RULES if rule.name == "repetitive")
+    gopher = Rule("gopher", tuple((limit,) for limit in cases[0] if limit.measure != "words"))
+    english = Rule("not_english", any_of(Limit("other_language", most=0.8)), languages=("en",))
+    print("\n| set | rows | breaks any one figure of Gopher's | `languages: [en]` |\n|---|---:|---:|---:|")
+    for name in ("lima1k", "dolly3k"):
+        path, pair = SETS[name]
+        rows = table([pair(row) for row in lines(path)])
+        found = [dropped(apply_rules(rows, [rule])).count_rows() for rule in (gopher, english)]
+        print(f"| {name} | {rows.count_rows():,} | {found[0]} | {found[1]} |")
+
+
 def models() -> None:
     """Outputs of eight models on the same 153 instructions: plain davinci loops, text-davinci-003 hardly ever."""
     rows = list(lines(MODELS))
@@ -154,6 +168,8 @@ def main() -> None:
     for path, tell in ((CLEANED, cleaned), (MODELS, models)):
         if (DATA / path).exists():
             tell()
+    if all((DATA / SETS[name][0]).exists() for name in ("lima1k", "dolly3k")):
+        stricter()
     if all((DATA / SETS[name][0]).exists() for name in ("gsm8k_train", "math_solutions")):
         speed(given.rows)
 
