@@ -83,6 +83,7 @@ def _measures(kind: Kind, rules: Sequence[Rule]) -> list[str]:
 
 def _measured(table: Table, answer: str | None, measures: list[str], rules: Sequence[Rule]) -> Table:
     languages = tuple(code for rule in rules for code in rule.languages)
+    has_answer = answer is not None
 
     @func.batch(return_dtype=DataType.struct({f"rule_{name}": _FLOAT for name in measures}))
     def measure(prompt: Series, answer: Series, tools: Series, dropped: Series) -> pa.Array:
@@ -98,7 +99,6 @@ def _measured(table: Table, answer: str | None, measures: list[str], rules: Sequ
             [pa.array(values[name], from_pandas=True) for name in measures], [f"rule_{name}" for name in measures]
         )
 
-    has_answer = answer is not None
     if not measures:
         return table
     rest = [name for name in table.column_names if name not in {f"rule_{m}" for m in measures}]
