@@ -106,8 +106,8 @@ def _match_batch(
     if short:
         whole = pc.is_in(texts, value_set=pa.array(list(short), pa.large_string())).to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(whole):
-            hits = [(i, 1.0, n, index.starts[i], True) for i in short[texts[row].as_py()] for n in [_length(index, i)]]
-            yield int(row), [_hit(*hit) for hit in hits]
+            found = short[texts[row].as_py()]
+            yield int(row), [_hit(i, 1.0, _length(index, i), int(index.starts[i]), True) for i in found]
     if not len(index.hashes):
         return
     split = pc.split_pattern(texts, " ")

@@ -21,7 +21,7 @@ def minimum_scores(table: Table, minimums: dict[str, float], keep_unjudged: bool
         _require(table, name)
         score = col(f"score_{name}")
         unjudged = fill_null(is_nan(score), lit(True))
-        below = ~unjudged & (score < limit)
+        below = ~unjudged & (score < lit(float(limit)))
         null = {field.name: lit(None).cast(DataType.from_arrow_type(field.type)) for field in DROPS}
         old = {n: col(n) if n in table.column_names else null[n] for n in DROPS.names}
         low = is_null(old["drop_rule"]) & fill_null(below, lit(False))
