@@ -1,4 +1,4 @@
-"""Contamination: planted items found, clean rows flagged, word problems and rephrasings. Exits 1 when a target is missed.
+"""Contamination: planted items, clean rows, word problems and rephrasings. Exits 1 when a target is missed.
 
 GRISTMILL_DATA=../shared/data python bench/contamination.py
 """
