@@ -1,0 +1,196 @@
+"""Rows that hold an evaluation's items, by two rules on normalised words.
+
+- `8-gram share`: more than half of an item's words are covered by 8-grams shared with one row (Tülu 3, section 3.2,
+  https://arxiv.org/abs/2411.15124).
+- `13-gram`: row and item share a run of 13 words (GPT-3, appendix C, https://arxiv.org/abs/2005.14165).
+
+Departures: an 8-gram that stands in more than 10 records of one evaluation file is boilerplate and no evidence under
+either rule, and the share is of the words that the other 8-grams cover. Prompt and answer are matched apart. An item
+of 5 to 7 words matches only a whole prompt or answer; a shorter one never. Not covered: paraphrases, translations.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import DataType, Series, col, func, lit
+
+from gristmill.filter.marks import Table, evidence, findings_schema, kept, mark
+from gristmill.filter.ngrams import Array, Index, Item, N, gram_hashes
+from gristmill.filter.text import TextOf, normalized_text
+from gristmill.records import kind_of
+
+SHARE = 0.5
+RUN = 13
+SHORTEST = 5
+FLAG = 0.02
+"""An evaluation is flagged when more than this share of its records is hit (Tülu 3)."""
+
+_SKIPPED = ("id", "idx", "key", "type", "level", "category", "label", "entry_point", "predictions", "kwargs", "model")
+
+
+class Contamination(NamedTuple):
+    """Findings with `rule_contaminated` (highest share, 0 to 1), and one dict an evaluation file."""
+
+    findings: pa.Table
+    evaluations: list[dict[str, Any]]
+
+
+def items_of_record(record: dict[str, Any], file: str, item: int) -> Iterator[Item]:
+    """The test items of one evaluation record: each text field, each string of a list, each user or assistant message.
+
+    Left out are ids, labels and settings by name (`_SKIPPED`, and names ending in _id or _id_list) and system prompts.
+    """
+    for name, value in record.items():
+        if name.lower() in _SKIPPED or name.lower().endswith(("_id", "_id_list", "_type")):
+            continue
+        for part in value if isinstance(value, list) else [value]:
+            text = part
+            if isinstance(part, dict):
+                if part.get("role", part.get("from")) == "system":
+                    continue
+                text = part.get("content", part.get("value"))
+            if isinstance(text, str) and text.strip():
+                yield Item(file, item, name, text)
+
+
+def contamination_findings(table: Table, index: Index, *, text: TextOf = "both") -> Contamination:
+    """Match the kept rows against an index; every kept row is measured, and those a rule hits drop.
+
+    An evaluation's dict has file, items (records), hit, share, rows (dropped), flagged.
+    """
+    kind = kind_of(table.column_names)
+    parts: list[TextOf] = ["prompt", "response"] if text == "both" and kind != "prompt" else [text]
+    texts = [normalized_text(kind, part) for part in parts]
+    second = texts[1] if len(texts) > 1 else lit("")
+    words = pa.array(bytes(index.vocabulary).decode().split("\n"), pa.large_string())
+    short = _short_items(index, words)
+
+    @func.batch(return_dtype=DataType.from_arrow_type(_MATCH))
+    def match(first: Series, other: Series) -> pa.Array:
+        rows: list[list[dict[str, Any]]] = [[] for _ in range(len(first))]
+        for part in (first, other):
+            for row, hits in _match_batch(part.to_arrow().cast(pa.large_string()), index, words, short):
+                rows[row] += hits
+        return pa.array(rows, _MATCH)
+
+    found = kept(table).select(col("id"), col("copy"), match(texts[0], second).alias("hits")).to_pylist()
+    return _summary(found, index, words.to_pylist())
+
+
+def mark_contaminated(table: Table, index: Index, *, text: TextOf = "both") -> Table:
+    """The table with `rule_contaminated`, and the rows that hold an evaluation's item dropped as `contaminated`."""
+    return mark(table, contamination_findings(table, index, text=text).findings)
+
+
+_HIT = [("item", pa.int64()), ("share", pa.float64()), ("run", pa.int64()), ("at", pa.int64()), ("whole", pa.bool_())]
+_MATCH = pa.large_list(pa.struct(_HIT))
+
+
+def _short_items(index: Index, words: pa.Array) -> dict[str, list[int]]:
+    lengths = np.diff(index.starts)
+    short: dict[str, list[int]] = defaultdict(list)
+    for i in np.flatnonzero((lengths >= SHORTEST) & (lengths < N)):
+        tokens = index.tokens[index.starts[i] : index.starts[i + 1]]
+        short[" ".join(words.take(pa.array(tokens)).to_pylist())].append(int(i))
+    return short
+
+
+def _match_batch(
+    texts: pa.Array, index: Index, words: pa.Array, short: dict[str, list[int]]
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Rows of a batch that share an 8-gram, or are a short item, each with its hits."""
+    if short:
+        whole = pc.is_in(texts, value_set=pa.array(list(short), pa.large_string())).to_numpy(zero_copy_only=False)
+        for row in np.flatnonzero(whole):
+            found = short[texts[row].as_py()]
+            yield int(row), [_hit(i, 1.0, _length(index, i), int(index.starts[i]), True) for i in found]
+    if not len(index.hashes):
+        return
+    split = pc.split_pattern(texts, " ")
+    tokens = pc.fill_null(pc.index_in(split.flatten(), value_set=words), -1).to_numpy().astype(np.int64)
+    owner = pc.list_parent_indices(split).to_numpy()
+    hashes = gram_hashes(tokens)
+    at = np.searchsorted(index.hashes, hashes)
+    hit = index.hashes[np.minimum(at, len(index.hashes) - 1)] == hashes
+    hit &= owner[: len(hashes)] == owner[len(owner) - len(hashes) :]
+    spots = np.flatnonzero(hit)
+    rows = owner[spots]
+    for row in np.unique(rows):
+        hits = list(_row_hits(spots[rows == row], tokens, hashes, index))
+        if hits:
+            yield int(row), hits
+
+
+def _row_hits(spots: Array, tokens: Array, hashes: Array, index: Index) -> Iterator[dict[str, Any]]:
+    """The items one row shares verified 8-grams with: share and longest run of each."""
+    shared: dict[int, set[tuple[int, int]]] = defaultdict(set)
+    for spot in spots:
+        left, right = (np.searchsorted(index.hashes, hashes[spot], side) for side in ("left", "right"))
+        for place in index.places[left:right]:
+            if np.array_equal(index.tokens[place : place + N], tokens[spot : spot + N]):
+                shared[int(np.searchsorted(index.starts, place, "right")) - 1].add((int(place), int(spot)))
+    for item, pairs in shared.items():
+        covered = {place + k for place, _ in pairs for k in range(N)}
+        run, at = max(((_run(pairs, p, s), -p) for p, s in pairs if (p - 1, s - 1) not in pairs))
+        yield _hit(item, len(covered) / int(index.covered[item]), run, -at, False)
+
+
+def _run(pairs: set[tuple[int, int]], place: int, spot: int) -> int:
+    """How many words row and item share in one run from here."""
+    length = N
+    while (place + 1, spot + 1) in pairs:
+        place, spot, length = place + 1, spot + 1, length + 1
+    return length
+
+
+def _length(index: Index, item: int) -> int:
+    return int(index.starts[item + 1] - index.starts[item])
+
+
+def _hit(item: int, share: float, run: int, at: int, whole: bool) -> dict[str, Any]:
+    return {"item": int(item), "share": share, "run": int(run), "at": int(at), "whole": whole}
+
+
+def _summary(found: list[dict[str, Any]], index: Index, words: list[str]) -> Contamination:
+    findings, items, rows = [], defaultdict(set), Counter[str]()
+    for row in found:
+        hits = row.pop("hits") or []
+        finding = row | {"rule_contaminated": max((h["share"] for h in hits), default=0.0)}
+        fatal = [h for h in hits if h["share"] > SHARE or h["run"] >= RUN]
+        for hit in fatal:
+            items[str(index.files[hit["item"]])].add(int(index.numbers[hit["item"]]))
+        rows.update({str(index.files[h["item"]]) for h in fatal})
+        if fatal:
+            best = min(fatal, key=lambda h: (-h["share"], -h["run"], h["item"], h["at"]))
+            finding |= _drop(best, index, words)
+        findings.append(finding)
+    table = pa.Table.from_pylist(findings, schema=findings_schema(rule_contaminated=pa.float64()))
+    evaluations = []
+    for file in sorted(set(index.files.tolist())):
+        total = len(set(index.numbers[index.files == file].tolist()))
+        share = len(items[file]) / total
+        evaluations.append(
+            {"file": file, "items": total, "hit": len(items[file]), "share": share, "rows": rows[file]}
+            | {"flagged": share > FLAG}
+        )
+    return Contamination(table, evaluations)
+
+
+def _drop(hit: dict[str, Any], index: Index, words: list[str]) -> dict[str, Any]:
+    by_share = hit["share"] > SHARE
+    item, at, run = hit["item"], hit["at"], hit["run"]
+    facts = {
+        "file": str(index.files[item]),
+        "item": int(index.numbers[item]),
+        "field": str(index.fields[item]),
+        "rule": "8-gram share" if by_share else "13-gram",
+        "share": hit["share"],
+        "span": " ".join(words[t] for t in index.tokens[at : at + run]),
+        "length": run,
+    }
+    value, limit = (hit["share"], SHARE) if by_share else (float(run), float(RUN))
+    return {"drop_rule": "contaminated", "drop_value": value, "drop_limit": limit, "drop_evidence": evidence(**facts)}

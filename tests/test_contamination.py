@@ -1,0 +1,80 @@
+import json
+
+import pytest
+
+from gristmill.filter.contamination import contamination_findings, items_of_record, mark_contaminated
+from gristmill.filter.ngrams import Item, build, load
+from tests.tables import by_row, samples
+
+QUESTION = "Ann has nine red apples and gives four of them to her brother Tom today"
+WORDS = [f"w{i}" for i in range(40)]
+
+
+def rules(index, *pairs):
+    return [r for (r,) in by_row(mark_contaminated(samples(pairs), index), "drop_rule")]
+
+
+def test_exact_recased_and_embedded_items_are_found_in_prompt_and_answer():
+    index = build([Item("e", 3, "question", QUESTION)])
+    pairs = [(QUESTION, "x"), (QUESTION.upper(), "x"), ("x", f"Well, so: {QUESTION} ok"), ("clean", "words")]
+    assert rules(index, *pairs) == ["contaminated"] * 3 + [None]
+
+
+def test_evidence_names_file_item_field_and_span():
+    row = by_row(mark_contaminated(samples([(QUESTION, "x")]), build([Item("e", 3, "q", QUESTION)])), "drop_evidence")
+    expected = {"file": "e", "item": 3, "field": "q", "rule": "8-gram share", "share": 1.0, "length": 15}
+    assert json.loads(row[0][0]) == expected | {"span": QUESTION.lower()}
+
+
+@pytest.mark.parametrize(("shared", "rule"), [(12, None), (13, "contaminated")])
+def test_thirteen_words_in_a_long_item_decide(shared, rule):
+    assert rules(build([Item("e", 0, "q", " ".join(WORDS))]), (" ".join(WORDS[:shared]), "x")) == [rule]
+
+
+@pytest.mark.parametrize(("words", "rule"), [(16, None), (15, "contaminated")])
+def test_more_than_half_of_the_item_must_be_covered(words, rule):
+    assert rules(build([Item("e", 0, "q", " ".join(WORDS[:words]))]), (" ".join(WORDS[:8]), "x")) == [rule]
+
+
+def test_an_item_across_prompt_and_answer_is_no_match():
+    assert rules(build([Item("e", 0, "q", " ".join(WORDS[:8]))]), (" ".join(WORDS[:4]), " ".join(WORDS[4:8]))) == [None]
+
+
+def test_short_items_match_only_whole_texts():
+    index = build([Item("e", 0, "a", "yes"), Item("e", 1, "q", "What is the largest planet?")])
+    assert rules(
+        index, ("x", "yes"), ("what is the LARGEST planet?", "x"), ("So what is the largest planet?", "x")
+    ) == [
+        None,
+        "contaminated",
+        None,
+    ]
+
+
+def test_an_instruction_prefix_is_no_evidence_but_what_follows_is():
+    prefix = " ".join(WORDS[:20])
+    index = build([Item("e", n, "q", f"{prefix} question number {n} has its own words here") for n in range(11)])
+    assert rules(index, (prefix, "x"), (f"{prefix} question number 4 has its own words here", "x")) == [
+        None,
+        "contaminated",
+    ]
+
+
+def test_the_evaluation_table_and_a_saved_index(tmp_path):
+    items = [Item("e", 0, "q", QUESTION), Item("f", 0, "q", " ".join(WORDS))]
+    build(items).save(str(tmp_path / "index.npz"))
+    found = contamination_findings(samples([(QUESTION, "x")]), load(str(tmp_path / "index.npz")))
+    assert [(e["file"], e["items"], e["hit"], e["rows"], e["flagged"]) for e in found.evaluations] == [
+        ("e", 1, 1, 1, True),
+        ("f", 1, 0, 0, False),
+    ]
+
+
+def test_ids_labels_and_system_prompts_are_no_items():
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    record = {"id": "a", "type": "t", "messages": chat, "turns": ["x", "y"], "n": 4, "task_id": "z"}
+    assert [(i.field, i.text) for i in items_of_record(record, "f", 0)] == [
+        ("messages", "u"),
+        ("turns", "x"),
+        ("turns", "y"),
+    ]
