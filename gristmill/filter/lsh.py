@@ -19,7 +19,7 @@ from gristmill.filter.bands import Bands
 from gristmill.filter.boilerplate import Common, masked_text
 from gristmill.filter.duplicates import survivor_order, text_hash
 from gristmill.filter.marks import Table
-from gristmill.filter.shingles import NGRAM
+from gristmill.filter.shingles import NGRAM, distinct
 
 CENTRES = 32
 """Best-ranked nodes of a bucket that each of its nodes is compared with: bounds the work in data made of templates."""
@@ -133,5 +133,5 @@ def candidates(nodes: Nodes, bands: Bands, threshold: float) -> tuple[Ints, Ints
                 one, other = better[begin : begin + _CHUNK], worse[begin : begin + _CHUNK]
                 enough = (low[one] == low[other]).sum(axis=1) >= least
                 pairs.append(one[enough].astype(np.uint64) << np.uint64(32) | other[enough].astype(np.uint64))
-    distinct = np.unique(np.concatenate(pairs))
-    return (distinct >> np.uint64(32)).astype(np.int64), (distinct & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    found = distinct(np.concatenate(pairs))
+    return (found >> np.uint64(32)).astype(np.int64), (found & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import col, lit
+from daft import Expression, col, lit
 
 from gristmill.errors import UsageError
 from gristmill.filter.bands import bands_for
@@ -91,16 +91,16 @@ def near_findings(
         raise UsageError(f"--boilerplate {boilerplate:g}: allowed is above 0 and below 1")
     bands = bands_for(threshold, recall)
     clock = _Clock()
-    rows = kept(table).with_columns(
-        {"_text": normalized_text(kind_of(table.column_names), text), "_prefer": preference(table, prefer)}
-    )
-    rows = rows.where(col("_text") != lit("")).select("id", "copy", "source_file", "_text", "_prefer")
+    source = kept(table).with_columns({"_prefer": preference(table, prefer)})
+    compared = normalized_text(kind_of(table.column_names), text)
+    rows = source.with_column("_text", compared).where(col("_text") != lit(""))
+    rows = rows.select("id", "copy", "source_file", "_text", "_prefer")
     common = measure_boilerplate(rows, boilerplate) if boilerplate else None
     nodes = signatures(rows, bands, common)
     clock.end("signatures")
     left, right = candidates(nodes, bands, threshold)
     clock.end("pairing")
-    similarity, twins = _verified(rows, nodes, left, right, common)
+    similarity, twins = _verified(source, shingle_column(compared), nodes, left, right, common)
     clock.end("verifying")
     found = similarity >= REPORTED
     left, right, similarity, twins = left[found], right[found], similarity[found], twins[found]
@@ -136,7 +136,7 @@ class _Clock:
 
 
 def _verified(
-    rows: Table, nodes: Nodes, left: Ints, right: Ints, common: Common | None
+    source: Table, shingles: Expression, nodes: Nodes, left: Ints, right: Ints, common: Common | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Exact Jaccard similarity of each pair, and whether the two differ in numbers only."""
     needed = np.unique(np.concatenate([left, right]))
@@ -144,9 +144,7 @@ def _verified(
         return np.empty(0), np.empty(0, bool)
     keys = nodes.keys.select(["id", "copy"]).take(pa.array(nodes.first[needed]))
     wanted = daft.from_arrow(keys.append_column("_node", pa.array(needed)))
-    texts = rows.join(wanted, on=["id", "copy"]).select(
-        "_node", "source_file", shingle_column(col("_text")).alias("_s")
-    )
+    texts = source.join(wanted, on=["id", "copy"]).select("_node", "source_file", shingles.alias("_s"))
     found = texts.to_arrow().combine_chunks().sort_by("_node")
     lists, skeletons = pc.struct_field(found["_s"], "shingles"), pc.struct_field(found["_s"], "skeleton")
     sets, starts = masked_sets(lists.combine_chunks(), found["source_file"], common)

@@ -16,6 +16,7 @@ from daft.functions import hash as daft_hash
 from daft.functions import list_map, split
 
 Hashes = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
 
 NGRAM = 5
 BITS = np.uint64(48)
@@ -36,50 +37,64 @@ NUMERIC = rf"^[\p{{P}}\p{{S}}]*(?:\p{{Nd}}[\p{{Nd}}\p{{P}}\p{{S}}]*|{_WORD}(?:-{
 def shingle_column(text: Expression) -> Expression:
     """For each normalised text a struct: `shingles`, its sorted distinct shingle hashes, and `skeleton`, a hash of its
     words without the numeric ones, equal for texts that differ in numbers only."""
-    return _shingles(text, list_map(split(text, " "), daft_hash(element())))
+    words = split(text, " ")
+    return _shingles(words, list_map(words, daft_hash(element())))
 
 
 _RESULT = pa.struct([("shingles", pa.large_list(pa.uint64())), ("skeleton", pa.uint64())])
 
 
 @func.batch(return_dtype=DataType.from_arrow_type(_RESULT))
-def _shingles(text: Series, words: Series) -> Any:
-    tokens = pc.list_flatten(pc.split_pattern(text.to_arrow(), " "))
-    lists = words.to_arrow()
+def _shingles(words: Series, word_hashes: Series) -> Any:
+    tokens = words.to_arrow().flatten().dictionary_encode()  # a regular expression a distinct word, not a word
+    numeric = pc.match_substring_regex(tokens.dictionary, NUMERIC).to_numpy(zero_copy_only=False)[tokens.indices]
+    lists = word_hashes.to_arrow()
     hashes = lists.flatten().to_numpy().astype(np.uint64, copy=False)
-    ends = np.asarray(lists.offsets)[1:] - lists.offsets[0].as_py()
-    numeric = pc.match_substring_regex(tokens, NUMERIC).to_numpy(zero_copy_only=False)
+    ends = np.cumsum(pc.list_value_length(lists).to_numpy())
     shingles, counts = sets_of(hashes, ends)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
     sets = pa.LargeListArray.from_arrays(offsets, pa.array(shingles))
     return pa.StructArray.from_arrays([sets, pa.array(_skeletons(hashes, ends, numeric))], fields=list(_RESULT))
 
 
-def sets_of(words: Hashes, ends: npt.NDArray[np.int64]) -> tuple[Hashes, npt.NDArray[np.int64]]:
+def sets_of(words: Hashes, ends: Ints) -> tuple[Hashes, Ints]:
     """Word hashes of texts, concatenated, with the end of each text, to their sorted distinct shingles and counts."""
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    sets, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for text in range(0, len(ends), 1 << 16):  # so many texts are numbered in the 16 bits above a shingle
+        last = ends[text : text + (1 << 16)]
+        first = ends[text - 1] if text else 0
+        found, sizes = _sets_of(words[first : last[-1]], last - first)
+        sets.append(found)
+        counts.append(sizes)
+    return np.concatenate(sets), np.concatenate(counts)
+
+
+def _sets_of(words: Hashes, ends: Ints) -> tuple[Hashes, Ints]:
+    starts = np.concatenate([[0], ends[:-1]])
     lengths = ends - starts
-    mixed = np.zeros(len(words), np.uint64)
-    for step in range(NGRAM):
-        mixed[: len(words) - step or None] += words[step:] * _ODD[step]
-    owner = np.repeat(np.arange(len(ends)), lengths)
-    whole = np.arange(len(words)) <= ends[owner] - NGRAM
-    shingles = [_finished(mixed[whole])]
-    owners = [owner[whole]]
+    mixed = words * _ODD[0]
+    for step in range(1, NGRAM):
+        mixed[:-step] += words[step:] * _ODD[step]
+    owner = np.repeat(np.arange(len(ends), dtype=np.uint64), lengths)
+    whole = np.arange(len(words)) <= np.repeat(ends - NGRAM, lengths)
+    keys = [owner[whole] << BITS | _finished(mixed[whole])]
     short = np.flatnonzero((lengths > 0) & (lengths < NGRAM))
     if len(short):  # the words of a short text, mixed with its length, are its one shingle
-        position = np.arange(len(words)) - starts[owner]
-        inside = lengths[owner] < NGRAM
-        total = np.zeros(len(ends), np.uint64)
-        np.add.at(total, owner[inside], words[inside] * _ODD[position[inside]])
-        shingles.append(_finished(total[short] + lengths[short].astype(np.uint64)))
-        owners.append(short)
-    hashes, owner = np.concatenate(shingles), np.concatenate(owners)
-    order = np.lexsort((hashes, owner))
-    hashes, owner = hashes[order], owner[order]
-    first = np.ones(len(hashes), bool)
-    first[1:] = (hashes[1:] != hashes[:-1]) | (owner[1:] != owner[:-1])
-    return hashes[first], np.bincount(owner[first], minlength=len(ends))
+        inside = np.repeat(lengths < NGRAM, lengths)
+        position = (np.arange(len(words)) - np.repeat(starts, lengths))[inside]
+        total = lengths.astype(np.uint64)
+        np.add.at(total, owner[inside].astype(np.int64), words[inside] * _ODD[position])
+        keys.append(short.astype(np.uint64) << BITS | _finished(total[short]))
+    keyed = distinct(np.concatenate(keys))
+    return keyed & MASK, np.bincount((keyed >> BITS).astype(np.int64), minlength=len(ends))
+
+
+def distinct(values: Hashes) -> Hashes:
+    """The distinct values, sorted (in place); numpy.unique of 2.3 and later hashes, which takes ten times as long."""
+    values.sort()
+    new = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return values[new]
 
 
 def _finished(hashes: Hashes) -> Hashes:
@@ -89,22 +104,17 @@ def _finished(hashes: Hashes) -> Hashes:
     return (hashes ^ (hashes >> np.uint64(31))) & MASK
 
 
-def _skeletons(words: Hashes, ends: npt.NDArray[np.int64], numeric: npt.NDArray[np.bool_]) -> Hashes:
+def _skeletons(words: Hashes, ends: Ints, numeric: npt.NDArray[np.bool_]) -> Hashes:
     """A hash of each text's sequence of words that are not numeric."""
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    owner = np.repeat(np.arange(len(ends)), ends - starts)
     before = np.concatenate([[0], np.cumsum(~numeric)])
-    place = before[:-1] - before[starts][owner]  # the word's number among those of its text that are not numeric
+    place = before[:-1] - np.repeat(before[starts], ends - starts)  # a word's number among its text's other words
     powers = np.multiply.accumulate(np.full(int(place.max(initial=0)) + 1, _ODD[0]))
-    total = np.zeros(len(ends), np.uint64)
-    kept = ~numeric
-    np.add.at(total, owner[kept], words[kept] * powers[place[kept]])
-    return total
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.where(numeric, np.uint64(0), words * powers[place]))])
+    return sums[ends] - sums[starts]
 
 
-def jaccards(
-    left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], sets: Hashes, starts: npt.NDArray[np.int64]
-) -> Any:
+def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints) -> Any:
     """The exact Jaccard similarity of pairs of sets.
 
     `sets` holds the distinct shingles of all rows one after the other, `starts` (rows + 1) where each begins; `left`

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, Expression, Series, col, func, lit
-from daft.functions import concat_ws, fill_null, normalize
+from daft.functions import fill_null, normalize
 
 from gristmill.errors import UsageError
 from gristmill.records import Kind
@@ -25,12 +25,11 @@ def raw_text(kind: Kind, text: TextOf = "both") -> Expression:
     """
     if text not in get_args(TextOf):
         raise UsageError(f"--text {text}: unknown; allowed are {', '.join(get_args(TextOf))}")
-    prompt = _contents(col("prompt"))
     answers = {"preference": ["chosen", "rejected"], "prompt": []}.get(kind, ["response"])
     if text == "prompt" or not answers:
-        return prompt
+        return _contents(col("prompt"))
     parts = [col(name) for name in answers]
-    return concat_ws("\n", *parts) if text == "response" else concat_ws("\n", prompt, *parts)
+    return _joined(*parts) if text == "response" else _joined(_contents(col("prompt")), *parts)
 
 
 @func.batch(return_dtype=DataType.string())
@@ -44,8 +43,19 @@ def _contents(prompt: Series) -> pa.Array:
 
 
 @func.batch(return_dtype=DataType.string())
+def _joined(*parts: Series) -> pa.Array:
+    newline = pa.scalar("\n", pa.large_string())
+    return pc.binary_join_element_wise(*(part.to_arrow() for part in parts), newline, null_handling="skip")
+
+
+@func.batch(return_dtype=DataType.string())
 def _nfkc(text: Series) -> pa.Array:
-    return pc.utf8_normalize(text.to_arrow(), "NFKC")
+    texts = text.to_arrow()
+    plain = pc.fill_null(pc.string_is_ascii(texts), True)
+    if pc.all(plain).as_py():
+        return texts
+    others = pc.invert(plain)  # ASCII is in every normal form, and looking is ten times as fast as normalising
+    return pc.replace_with_mask(texts, others, pc.utf8_normalize(texts.filter(others), "NFKC"))
 
 
 def normalized(text: Expression) -> Expression:
