@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -195,7 +194,9 @@ def _beaten(path: Path, key: Key) -> list[Row]:
 
     rows = matching(path, ["drop_evidence"], match, wanted=_BRIEF)
     mine = ((row, evidence_of(row)) for row in rows)
-    return list(islice((_brief(row) for row, facts in mine if (facts.get("id"), facts.get("copy") or 0) == key), RELATED))
+    return list(
+        islice((_brief(row) for row, facts in mine if (facts.get("id"), facts.get("copy") or 0) == key), RELATED)
+    )
 
 
 def _duplicate(row: Row, key: Key, others: dict[Key, Row]) -> Row:

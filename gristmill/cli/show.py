@@ -17,7 +17,9 @@ Groups = dict[str | None, list[dict[str, Any]]]
 
 
 def show(
-    table: Annotated[Path, typer.Argument(metavar="TABLE", help="A table, or an output directory of gristmill filter.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE", help="A table, or an output directory of gristmill filter.")
+    ],
     rows: Annotated[int, typer.Option("-n", min=1, help="Rows of each kind: kept, and dropped by each rule.")] = 3,
     rule: Annotated[str | None, typer.Option("--rule", metavar="NAME", help="Only rows this rule dropped.")] = None,
     kept: Annotated[bool, typer.Option("--kept", help="Only kept rows.")] = False,

@@ -98,10 +98,10 @@ def _histogram(name: str, values: Floats, kept: NDArray[np.bool_], *, log: bool)
 
 
 def clusters(path: Path) -> list[dict[str, Any]]:
-    """The largest groups of duplicates: {kept: key, size, members: [(key, rule, similarity)]}, size with the kept row."""
+    """The largest groups of duplicates: {kept: key, size (the kept row too), members: [(key, rule, similarity)]}."""
     sizes: Counter[Key] = Counter()
     members: dict[Key, list[tuple[Key, str, float]]] = defaultdict(list)
-    for row, facts in _duplicates(path):
+    for _, facts in _duplicates(path):
         sizes[facts["id"], facts.get("copy") or 0] += 1
     top = sorted(sizes, key=lambda key: (-sizes[key], key))[:CLUSTERS]
     for row, facts in _duplicates(path):
