@@ -29,7 +29,7 @@ def histogram(found: dict[str, Any]) -> str:
     """All rows as pale bars and the kept rows as strong bars over them, from a histogram of `numbers.distributions`."""
     edges = found["edges"]
     bars = [
-        {"from": edges[n], "to": edges[n + 1], "all": found["all"][n], "kept": found["kept"][n]}
+        {"zero": 0, "from": edges[n], "to": edges[n + 1], "all": found["all"][n], "kept": found["kept"][n]}
         for n in range(len(edges) - 1)
     ]
     scale = alt.Scale(type="log", nice=False) if found["log"] else alt.Scale(zero=False, nice=False)
@@ -38,7 +38,9 @@ def histogram(found: dict[str, Any]) -> str:
     base = alt.Chart(alt.InlineData(bars)).encode(x=x, x2="to:Q")
     count = alt.Axis(format="~s", tickCount=4)
     layers = [
-        base.mark_bar(color=color, binSpacing=0).encode(y=alt.Y(f"{name}:Q", title=None, axis=count, stack=None))
+        base.mark_bar(color=color, binSpacing=0).encode(
+            y=alt.Y(f"{name}:Q", title=None, axis=count, stack=None), y2="zero:Q"
+        )
         for name, color in (("all", "var(--pale)"), ("kept", "var(--strong)"))
     ]
     return _svg(alt.layer(*layers), 110)

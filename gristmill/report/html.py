@@ -56,7 +56,7 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": _percent, "text": _text, "base": _base}
+    environment.filters |= {"number": number, "percent": _percent, "text": _text, "base": _base, "count": _count}
     return environment.get_template("template.html.j2")
 
 
@@ -71,9 +71,9 @@ def _content(directory: Path) -> dict[str, Any]:
     paired = [(pair[f"id_{side}"], pair[f"copy_{side}"]) for pair in twins for side in "ab"]
     rows = fetch(path, {*sampled, *members, *paired})
     sources = numbers.sources(path)
-    near = summary.get("near_duplicates") or {}
+    near = _Loose(summary.get("near_duplicates") or {})
     return {
-        "summary": _Summary(summary),
+        "summary": _Loose(summary),
         "sources": sources[:SOURCES],
         "sources_left": max(len(sources) - SOURCES, 0),
         "funnel": _funnel(summary),
@@ -84,17 +84,17 @@ def _content(directory: Path) -> dict[str, Any]:
         "curve": _curve(near),
         "twins": [_twin(pair, rows) for pair in twins],
         "flags": numbers.flags(path),
-        "openings": summary.get("openings") or {},
-        "contamination": summary.get("contamination") or [],
+        "openings": _Loose(summary.get("openings") or {}),
+        "contamination": [_Loose(each) for each in summary.get("contamination") or []],
         "spans": [_span(rows[key]) for key in keys.get("contaminated", [])],
-        "bad": list(islice(bad_rows(directory), BAD_ROWS)),
-        "alarms": summary.get("alarms") or [],
+        "bad": [_Loose(line) for line in islice(bad_rows(directory), BAD_ROWS)],
+        "alarms": [_Loose(alarm) for alarm in summary.get("alarms") or []],
         "rules": list(_parameters(summary)),
     }
 
 
-class _Summary(dict[str, Any]):
-    """`summary.json`, whose optional keys are None where they are missing."""
+class _Loose(dict[str, Any]):
+    """A JSON object whose missing keys are None: not every filter writes every key."""
 
     def __missing__(self, name: str) -> None:
         return None
@@ -104,6 +104,11 @@ def _percent(share: float | None) -> str:
     if share is None:
         return "–"
     return f"{share:.1%}" if share < 0.9995 or share == 1 else ">99.9%"
+
+
+def _count(many: int | None, thing: str) -> str:
+    """A number of things: `1 row`, `2 rows`."""
+    return f"{number(many or 0)} {thing}{'' if many == 1 else 's'}"
 
 
 def _text(text: object, most: int = LONG) -> str:
@@ -165,7 +170,8 @@ def _cluster(group: dict[str, Any], rows: dict[Key, Row]) -> Row:
     for key, rule, similarity in group["members"]:
         diff = _diff(whole_text(kept), whole_text(rows[key]))
         same = all(sign == "=" for sign, _ in diff)
-        shown = {"key": key_text(*key), "rule": rule, "similarity": similarity, "diff": diff, "same": same}
+        rule = "same opening" if rule == "collapsed" else f"{rule}, similarity {number(similarity)}"
+        shown = {"key": key_text(*key), "lost": rule, "diff": diff, "same": same}
         members.append(shown | {"file": rows[key]["source_file"], "row": rows[key]["source_row"]})
     return {"size": group["size"], "kept": _sample(kept), "members": members}
 
@@ -175,7 +181,11 @@ def _diff(old: str, new: str) -> list[tuple[str, str]]:
     pieces = []
     for sign, piece in word_diff(old, new, 400):
         words = visible(piece)
-        pieces.append((sign, f"{words[:70]} … {words[-70:]}" if sign == "=" and len(words) > 160 else words[:LONG]))
+        if sign == "=":
+            pieces.append((sign, f"{words[:70]} … {words[-70:]}" if len(words) > 160 else words))
+        else:
+            bare = words.strip()
+            pieces += [("=", words[: words.index(bare)]), (sign, bare[:LONG])]
     return pieces
 
 
