@@ -93,6 +93,8 @@ def _reason(row: Row, facts: Row) -> str:
         return "the normalised text is the same"
     if rule == "near_duplicate":
         return f"Jaccard {value or 0:.2f} >= {limit or 0:.2f}"
+    if rule == "collapsed":
+        return "the answer opens as that of another row"
     if rule.startswith("unjudged_"):
         return f"score {rule.removeprefix('unjudged_')} is null"
     measure = facts.get("measure") or (rule.removeprefix("below_") if rule.startswith("below_") else "value")
