@@ -97,7 +97,8 @@ def _reason(row: Row, facts: Row) -> str:
         return "the answer opens as that of another row"
     if rule.startswith("unjudged_"):
         return f"score {rule.removeprefix('unjudged_')} is null"
-    measure = facts.get("measure") or (rule.removeprefix("below_") if rule.startswith("below_") else "value")
+    named = {"below": rule.removeprefix("below_"), "contaminated": facts.get("rule")}.get(rule.split("_")[0])
+    measure = facts.get("measure") or named or "value"
     if limit is None or value is None:
         return f"{measure} {number(value)}"
     sign = "<" if value < limit else ">" if value > limit else ">="

@@ -59,7 +59,11 @@ def rows(extra: str = "") -> list[dict[str, Any]]:
             f"Two and five pears. {QUESTION.upper()}? {extra}",
             "Seven.",
             "contaminated",
-            why=(1.0, 0.5, {"file": f"eval/{extra}test.jsonl", "item": 3, "span": QUESTION.lower(), "rule": "8-gram"}),
+            why=(
+                1.0,
+                0.5,
+                {"file": f"eval/{extra}test.jsonl", "item": 3, "span": QUESTION.lower(), "rule": "8-gram share"},
+            ),
         ),
         sample("Tell another.", f"{STORY}, they say.", "collapsed", why=(2.0, 1.0, told)),
         sample(f"Ask about links {extra}", f"See it. {extra}", f"no_urls{extra}", why=(1.0, 0.0, {"reason": extra})),

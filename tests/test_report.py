@@ -55,7 +55,7 @@ SECTIONS = {
         "la la la",
         "other.jsonl, row 2",
     ],
-    "distributions": ["score_quality", "answer length in words", "answer length in characters", "1 rows have none"],
+    "distributions": ["score_quality", "answer length in words", "answer length in characters", "1 row without"],
     "duplicates": ["4 rows", "similarity 0.91", "rye and oats.", "Number twins", "99.7%", "32 bands of 8 rows"],
     "contamination": ["1 of 20", "5.0%", "over 2 %", "item 3", "HOW MANY PEARS DOES KIM HAVE IN ALL"],
     "openings": ["2 rows in 1 group begin"],

@@ -41,7 +41,7 @@ VERDICTS = {
     4: "dropped by repetitive: top_2gram 1 > 0.2",
     5: "dropped by below_quality: quality 1 < 2",
     6: "dropped by unjudged_quality: score quality is null",
-    7: "dropped by contaminated: value 1 > 0.5",
+    7: "dropped by contaminated: 8-gram share 1 > 0.5",
     8: "dropped by collapsed: the answer opens as that of another row",
     9: "dropped by no_urls: value 1 > 0",
     10: "kept",
