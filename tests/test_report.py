@@ -3,11 +3,15 @@
 import re
 from html.parser import HTMLParser
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given as given_
+from hypothesis import strategies as st
 
 from gristmill.errors import UsageError
 from gristmill.report.html import write_report
+from gristmill.report.numbers import words_of
 from tests.milled import NASTY, milled, rows, sample, whole
 
 
@@ -141,3 +145,9 @@ def test_preferences_and_prompts(tmp_path):
 def test_a_directory_without_rows_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"no rows\.parquet there; expected the output directory"):
         write_report(tmp_path)
+
+
+@given_(st.lists(st.text("a \n\tß\u3000")), st.integers(0, 3))
+def test_words_are_counted_in_any_slice(texts, start):
+    counted = words_of(pa.array(texts, pa.large_string()).slice(start))
+    assert counted.tolist() == [len(text.encode().split()) for text in texts[start:]]

@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 BINS = 24
 CLUSTERS = 8
 MEMBERS = 4
+_SPACE = np.isin(np.arange(256), np.frombuffer(b" \t\n\r\x0b\x0c", np.uint8))
 
 
 def sources(path: Path) -> list[dict[str, Any]]:
@@ -64,10 +65,28 @@ def _lengths(path: Path) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     words, characters, kept = [np.empty(0)], [np.empty(0)], [np.empty(0, bool)]
     for batch in _texts(path):
         text = pc.fill_null(batch["text"].cast(pa.large_string()), "")
-        words.append(pc.count_substring_regex(text, r"\S+").to_numpy(zero_copy_only=False).astype(float))
+        words.append(words_of(text))
         characters.append(pc.utf8_length(text).to_numpy(zero_copy_only=False).astype(float))
         kept.append(pc.is_null(batch["drop_rule"]).to_numpy(zero_copy_only=False))
     return np.concatenate(words), np.concatenate(characters), np.concatenate(kept)
+
+
+def words_of(texts: pa.LargeStringArray) -> Floats:
+    """How many words each text has; words stand between ASCII white space.
+
+    Counted on the bytes, which takes a fraction of the time of a regular expression.
+    """
+    _, bounds, data = texts.buffers()
+    if not len(texts) or data is None or not data.size:
+        return np.zeros(len(texts))
+    bounds = np.frombuffer(bounds, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    space = _SPACE[np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]]
+    before = np.concatenate(([True], space[:-1]))[: len(space)]
+    starts = bounds[:-1] - bounds[0]
+    before[starts[starts < len(space)]] = True
+    counted = np.concatenate(([0], np.cumsum(before & ~space)))
+    words: Floats = np.diff(counted[bounds - bounds[0]]).astype(float)
+    return words
 
 
 def _texts(path: Path) -> Iterator[pa.RecordBatch]:
