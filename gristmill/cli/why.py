@@ -1,0 +1,150 @@
+"""`gristmill why`: a row's whole history, the verdict first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+Row = dict[str, Any]
+
+
+def why(
+    row: Annotated[
+        str, typer.Argument(metavar="ROW", help="An id, a beginning of one, ID#COPY, or FILE:N (row N of it, from 0).")
+    ],
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Output directory of gristmill filter.")] = Path(
+        "gristmill-run"
+    ),
+    full: Annotated[bool, typer.Option("--full", help="Do not cut long texts.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Tell why a row was kept or dropped: its source, every measure, the row it lost to."""
+    import json
+
+    from gristmill.cli.terminal import show_lines
+    from gristmill.explain import history
+
+    known = history(run, row)
+    if as_json:
+        typer.echo(json.dumps(known))
+    else:
+        show_lines(lines(known, full=full))
+
+
+def lines(known: Row, *, full: bool = False) -> list[Text | str]:
+    """A history (`explain.history`) as lines for a terminal."""
+    from rich.text import Text
+
+    from gristmill.cli.terminal import body, title
+    from gristmill.wording import visible
+
+    if "bad" in known:
+        return _bad(known["bad"], full)
+    style = "bold green" if known["kept"] else "bold red"
+    out: list[Text | str] = [Text(visible(known["verdict"], one_line=True), style=style)]
+    if known["evidence_told"]:
+        out.append(body(known["evidence_told"], full))
+    out.append(visible(f"  {known['key']}, a {known['kind']}", one_line=True))
+    out.append(visible(f"  row {known['source_row']} of {known['source_file']}", one_line=True))
+    out += _duplicate(known["duplicate_of"], full) + _contamination(known["contamination"])
+    out += [title("prompt"), body(known["prompt"], full)]
+    for name, text in known["answers"].items():
+        out += [title(name), body(text, full)]
+    if known["reference"]:
+        out += [title("reference"), body(known["reference"], full)]
+    return out + _readings(known["readings"]) + _notes(known) + _related(known)
+
+
+def _bad(bad: Row, full: bool) -> list[Text | str]:
+    from rich.text import Text
+
+    from gristmill.cli.terminal import body
+    from gristmill.wording import visible
+
+    out: list[Text | str] = [
+        Text(visible(f"not read: {bad.get('reason')}", one_line=True), style="bold red"),
+        visible(f"  row {bad.get('line')} of {bad.get('file')}", one_line=True),
+    ]
+    return [*out, body(str(bad["text"]), full)] if bad.get("text") else out
+
+
+def _duplicate(other: Row | None, full: bool) -> list[Text | str]:
+    from gristmill.cli.terminal import CUT, body, differences, title
+    from gristmill.wording import key_text, visible
+
+    if other is None:
+        return []
+    key = key_text(other["id"], other["copy"])
+    if other.get("missing"):
+        return [title(f"lost to {key}"), "  which is not in rows.parquet"]
+    out: list[Text | str] = [title(f"lost to {key}")]
+    out.append(visible(f"  row {other['source_row']} of {other['source_file']}: {other['verdict']}", one_line=True))
+    texts = "\n".join([other["prompt"], *other["answers"].values()])
+    changed = any(sign != "=" for sign, _ in other["diff"])
+    out += [body(texts, full), title("from that text to this: [-only there-] {+only here+}")]
+    return [*out, differences(other["diff"], None if full else CUT) if changed else "  the same words"]
+
+
+def _contamination(found: Row | None) -> list[Text | str]:
+    from rich.text import Text
+
+    from gristmill.cli.terminal import body, title
+    from gristmill.wording import visible
+
+    if found is None:
+        return []
+    out: list[Text | str] = [title(f"found in {found['evaluation']}, item {found['item']}")]
+    if not found["context"]:
+        return [*out, body(found["span"])]
+    before, span, after = (visible(part, one_line=True) for part in found["context"])
+    return [*out, Text(f"  … {before}").append(f">>{span}<<", style="bold red").append(f"{after} …")]
+
+
+def _readings(readings: list[Row]) -> list[Text | str]:
+    from rich.text import Text
+
+    from gristmill.cli.terminal import title
+    from gristmill.wording import number, visible
+
+    out: list[Text | str] = [title("measured")] if readings else []
+    for each in readings:
+        state = {True: "ok", False: "over" if each["side"] == "most" else "under", None: ""}[each["ok"]]
+        if each["fails"] and each["ok"] is False:
+            state += ", FAILS"
+        against = f"at {each['side']} {number(each['limit'])}" if each["side"] else "no limit"
+        value = "not measured" if each["value"] is None else number(each["value"])
+        named = visible(f"  {each['rule'] or '':<18} {each['measure']:<22} {value:>12}  {against:<16}", one_line=True)
+        out.append(Text(named).append(state, style="red" if each["fails"] and each["ok"] is False else "dim"))
+    return out
+
+
+def _notes(known: Row) -> list[Text | str]:
+    from gristmill.cli.terminal import body, title
+
+    notes = known["flags"] | known["why"]
+    return [title("noted"), *(body(f"{name}: {value}") for name, value in notes.items())] if notes else []
+
+
+def _related(known: Row) -> list[Text | str]:
+    from gristmill.cli.terminal import title
+    from gristmill.wording import key_text, visible
+
+    out: list[Text | str] = []
+    for heading, rows in (("copies", known["copies"]), ("kept instead of", known["beat"])):
+        if rows:
+            out.append(title(heading))
+        for each in rows:
+            named = f"  {key_text(each['id'], each['copy'])}  {each['source_file']}:{each['source_row']}"
+            out.append(visible(f"{named}  {each['verdict']}", one_line=True))
+    if known["pairs"]:
+        out.append(title("near pairs, the most similar first"))
+    for each in known["pairs"]:
+        twin = ", the same but for numbers" if each["same_but_numbers"] else ""
+        named = f"  {each['jaccard']:.3f}  {key_text(each['id'], each['copy'])}{twin}"
+        out.append(visible(f"{named}  {each.get('verdict', 'not in rows.parquet')}", one_line=True))
+    return out
