@@ -92,7 +92,7 @@ def main() -> int:
     mawps = [(r["input"], str(r["target"])) for r in read("word_problems/mawps_test")]
     for name in ("addsub", "singleeq", "multiarith"):
         table_of = contamination_findings(table(mawps), index_of(f"word_problems/mawps_{name}")).evaluations
-        print(f"{name} | {table_of[0]['hit']} of {table_of[0]['items']}")
+        print(f"{name} | {table_of[0]['items_hit']} of {table_of[0]['items']}")
     rows = [(r["rephrased"], "") for r in read("decontam_rephrased/gsm8k_rephrased")]
     print(f"gsm8k_rephrased | {len(hits(rows, index_of('gsm8k/test')))} of {len(rows)} rows found")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")

@@ -108,8 +108,8 @@ def planted(base: list[dict[str, Any]]) -> list[dict[str, Any]]:
     records = [{name: row[name] for name in names} | {"of": n} for n, row in enumerate(base)]
     long = [record for record in records if len(record["output"].split()) >= 40]
     for name, edit in EDITS.items():
-        for record in random_.sample(long, 1_000):
-            records.append(record | {"output": edit(record["output"], random_), "edit": name})
+        chosen = random_.sample(long, 1_000)
+        records += [record | {"output": edit(record["output"], random_), "edit": name} for record in chosen]
     return records
 
 

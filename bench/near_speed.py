@@ -56,7 +56,7 @@ def grown(count: int) -> str:
             texts.append((prompt, " ".join(words)))
     random_.shuffle(texts)
     PLACE.mkdir(exist_ok=True)
-    pq.write_table(as_table(texts), path)
+    pq.write_table(as_table(texts), path, row_group_size=20_000)
     return str(path)
 
 

@@ -40,7 +40,7 @@ def _answer(text: str) -> dict[str, Any]:
     """An answer as the assistant's turn; one that only calls tools was read as its calls in JSON (`shapes.py`)."""
     if text.startswith('{"tool_calls":'):
         try:
-            return {"role": "assistant", "content": ""} | orjson.loads(text)
+            return {"role": "assistant", "content": "", **orjson.loads(text)}
         except orjson.JSONDecodeError:  # text that only begins like a call
             pass
     return {"role": "assistant", "content": text}

@@ -64,7 +64,7 @@ def test_the_evaluation_table_and_a_saved_index(tmp_path):
     items = [Item("e", 0, "q", QUESTION), Item("f", 0, "q", " ".join(WORDS))]
     build(items).save(str(tmp_path / "index.npz"))
     found = contamination_findings(samples([(QUESTION, "x")]), load(str(tmp_path / "index.npz")))
-    assert [(e["file"], e["items"], e["hit"], e["rows"], e["flagged"]) for e in found.evaluations] == [
+    assert [(e["evaluation"], e["items"], e["items_hit"], e["rows"], e["flagged"]) for e in found.evaluations] == [
         ("e", 1, 1, 1, True),
         ("f", 1, 0, 0, False),
     ]

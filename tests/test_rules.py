@@ -207,13 +207,12 @@ def test_describe_is_plain_json() -> None:
 
     described = describe([*DEFAULT_RULES, own_rule("odd", function=odd)])
     assert json.loads(json.dumps(described)) == described
-    assert described[0] == {
-        "name": "empty",
+    assert described["empty"] == {
         "action": "drop",
         "cases": [[{"measure": "chars", "least": 1}]],
         "reason": "no visible character",
     }
-    assert described[-1]["function"].endswith("odd")
-    figures = {limit["measure"]: limit.get("most") for limit in described[3]["cases"][0]}
+    assert described["odd"]["function"].endswith("odd")
+    figures = {limit["measure"]: limit.get("most") for limit in described["repetitive"]["cases"][0]}
     assert [figures[f"top_{n}gram"] for n in (2, 3, 4)] == [0.20, 0.18, 0.16]
     assert [figures[f"dup_{n}gram"] for n in range(5, 11)] == [0.15, 0.14, 0.13, 0.12, 0.11, 0.10]

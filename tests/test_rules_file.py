@@ -34,7 +34,7 @@ def test_a_file_changes_limits_switches_off_and_turns_on(tmp_path: Path) -> None
           - {name: secrets, action: drop}
         """,
     )
-    rules = {rule["name"]: rule for rule in describe(read_rules(path))}
+    rules = describe(read_rules(path))
     assert list(rules) == [*(name for name in DEFAULTS if name != "echo"), "secrets"]
     assert rules["too_short"]["cases"] == [[{"measure": "chars", "least": 1}], [{"measure": "words", "least": 3}]]
     assert rules["secrets"]["action"] == "drop"

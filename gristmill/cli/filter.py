@@ -85,11 +85,11 @@ def filter_command(
     Order: rules, scores (--min, --keep-top), contamination (--against), exact duplicates, near duplicates, openings.
     """
     from gristmill.filter.pipeline import Settings, filter_files
-    from gristmill.filter.rules_file import rules_from
+    from gristmill.filter.rules_file import rules_named
     from gristmill.runner import use_runner
 
     settings = Settings(
-        rules=rules_from(rules),
+        rules=rules_named(rules),
         exact=exact,
         near=None if near == "off" else share("--near", near),
         recall=near_recall,

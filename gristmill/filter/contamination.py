@@ -6,26 +6,31 @@
 
 Departures: an 8-gram that stands in more than 10 records of one evaluation file is boilerplate and no evidence under
 either rule, and the share is of the words that the other 8-grams cover. Prompt and answer are matched apart. An item
-of 5 to 7 words matches only a whole prompt or answer; a shorter one never. Not covered: paraphrases, translations.
+without an 8-gram of its own matches only a whole prompt (from 3 words on) or a whole answer (from 5 on). Not covered:
+paraphrases and translations.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, Series, col, func, lit
+from daft.functions import list_count
 
+from gristmill.errors import BadInput
 from gristmill.filter.marks import Table, evidence, findings_schema, kept, mark
-from gristmill.filter.ngrams import Array, Index, Item, N, gram_hashes
+from gristmill.filter.ngrams import Array, Index, Item, N, build, gram_hashes
 from gristmill.filter.text import TextOf, normalized_text
+from gristmill.formats import Bad, expand, raw_records
 from gristmill.records import kind_of
 
 SHARE = 0.5
 RUN = 13
-SHORTEST = 5
+SHORTEST = (3, 5)
+"""Words from which an item without 8-grams matches a whole prompt, and a whole answer: "yes" is in every answer."""
 FLAG = 0.02
 """An evaluation is flagged when more than this share of its records is hit (Tülu 3)."""
 
@@ -33,7 +38,7 @@ _SKIPPED = ("id", "idx", "key", "type", "level", "category", "label", "entry_poi
 
 
 class Contamination(NamedTuple):
-    """Findings with `rule_contaminated` (highest share, 0 to 1), and one dict an evaluation file."""
+    """Findings with `rule_contaminated` (highest share, 0 to 1; null where nothing is shared), a dict an evaluation."""
 
     findings: pa.Table
     evaluations: list[dict[str, Any]]
@@ -57,28 +62,42 @@ def items_of_record(record: dict[str, Any], file: str, item: int) -> Iterator[It
                 yield Item(file, item, name, text)
 
 
-def contamination_findings(table: Table, index: Index, *, text: TextOf = "both") -> Contamination:
-    """Match the kept rows against an index; every kept row is measured, and those a rule hits drop.
+def index_files(paths: Sequence[str]) -> Index:
+    """The index of evaluation files of any format; raises BadInput for a file without a readable text."""
+    items: list[Item] = []
+    for path in expand(paths):
+        before = len(items)
+        for number, record, _ in raw_records(path):
+            if isinstance(record, Bad):
+                raise BadInput(f"--against {path}: record {number} cannot be read: {record.reason}")
+            items += items_of_record(dict(record), path, number)
+        if len(items) == before:
+            raise BadInput(f"--against {path}: holds no text to compare with")
+    return build(items)
 
-    An evaluation's dict has file, items (records), hit, share, rows (dropped), flagged.
+
+def contamination_findings(table: Table, index: Index, *, text: TextOf = "both") -> Contamination:
+    """Match the kept rows against an index; rows that share an 8-gram are measured, those a rule hits drop.
+
+    An evaluation's dict has `evaluation` (its file), `items` (records), `items_hit`, `share` (of the items), `rows`
+    (that drop for it) and `flagged`.
     """
     kind = kind_of(table.column_names)
     parts: list[TextOf] = ["prompt", "response"] if text == "both" and kind != "prompt" else [text]
     texts = [normalized_text(kind, part) for part in parts]
-    second = texts[1] if len(texts) > 1 else lit("")
     words = pa.array(bytes(index.vocabulary).decode().split("\n"), pa.large_string())
-    short = _short_items(index, words)
+    short = [_whole_items(index, words, SHORTEST[part == "response"]) for part in parts]
 
     @func.batch(return_dtype=DataType.from_arrow_type(_MATCH))
-    def match(first: Series, other: Series) -> pa.Array:
-        rows: list[list[dict[str, Any]]] = [[] for _ in range(len(first))]
-        for part in (first, other):
-            for row, hits in _match_batch(part.to_arrow().cast(pa.large_string()), index, words, short):
+    def match(*columns: Series) -> pa.Array:
+        rows: list[list[dict[str, Any]]] = [[] for _ in range(len(columns[0]))]
+        for part, whole in zip(columns, short, strict=True):
+            for row, hits in _match_batch(part.to_arrow().cast(pa.large_string()), index, words, whole):
                 rows[row] += hits
         return pa.array(rows, _MATCH)
 
-    found = kept(table).select(col("id"), col("copy"), match(texts[0], second).alias("hits")).to_pylist()
-    return _summary(found, index, words.to_pylist())
+    found = kept(table).select(col("id"), col("copy"), match(*texts).alias("hits"))
+    return _summary(found.where(list_count(col("hits")) > lit(0)).to_pylist(), index, words.to_pylist())
 
 
 def mark_contaminated(table: Table, index: Index, *, text: TextOf = "both") -> Table:
@@ -90,13 +109,13 @@ _HIT = [("item", pa.int64()), ("share", pa.float64()), ("run", pa.int64()), ("at
 _MATCH = pa.large_list(pa.struct(_HIT))
 
 
-def _short_items(index: Index, words: pa.Array) -> dict[str, list[int]]:
-    lengths = np.diff(index.starts)
-    short: dict[str, list[int]] = defaultdict(list)
-    for i in np.flatnonzero((lengths >= SHORTEST) & (lengths < N)):
+def _whole_items(index: Index, words: pa.Array, shortest: int) -> dict[str, list[int]]:
+    """The items no 8-gram can find, by their text."""
+    whole: dict[str, list[int]] = defaultdict(list)
+    for i in np.flatnonzero((np.diff(index.starts) >= shortest) & (index.covered == 0)):
         tokens = index.tokens[index.starts[i] : index.starts[i + 1]]
-        short[" ".join(words.take(pa.array(tokens)).to_pylist())].append(int(i))
-    return short
+        whole[" ".join(words.take(pa.array(tokens)).to_pylist())].append(int(i))
+    return whole
 
 
 def _match_batch(
@@ -108,20 +127,22 @@ def _match_batch(
         for row in np.flatnonzero(whole):
             found = short[texts[row].as_py()]
             yield int(row), [_hit(i, 1.0, _length(index, i), int(index.starts[i]), True) for i in found]
-    if not len(index.hashes):
+    if not len(index.hashes) or not len(texts):
         return
     split = pc.split_pattern(texts, " ")
     tokens = pc.fill_null(pc.index_in(split.flatten(), value_set=words), -1).to_numpy().astype(np.int64)
     owner = pc.list_parent_indices(split).to_numpy()
     hashes = gram_hashes(tokens)
-    at = np.searchsorted(index.hashes, hashes)
-    hit = index.hashes[np.minimum(at, len(index.hashes) - 1)] == hashes
-    hit &= owner[: len(hashes)] == owner[len(owner) - len(hashes) :]
-    spots = np.flatnonzero(hit)
-    rows = owner[spots]
-    for row in np.unique(rows):
-        hits = list(_row_hits(spots[rows == row], tokens, hashes, index))
-        if hits:
+    unknown = np.concatenate([[0], np.cumsum(tokens < 0)])
+    # Most 8-grams hold a word the evaluation has not, or run over the end of their row: these need no search.
+    spots = np.flatnonzero((unknown[N:] == unknown[:-N]) & (owner[: len(hashes)] == owner[len(owner) - len(hashes) :]))
+    at = np.minimum(np.searchsorted(index.hashes, hashes[spots]), len(index.hashes) - 1)
+    spots = spots[index.hashes[at] == hashes[spots]]
+    if not len(spots):
+        return
+    rows, begins = np.unique(owner[spots], return_index=True)
+    for row, mine in zip(rows, np.split(spots, begins[1:]), strict=True):
+        if hits := list(_row_hits(mine, tokens, hashes, index)):
             yield int(row), hits
 
 
@@ -174,8 +195,8 @@ def _summary(found: list[dict[str, Any]], index: Index, words: list[str]) -> Con
         total = len(set(index.numbers[index.files == file].tolist()))
         share = len(items[file]) / total
         evaluations.append(
-            {"file": file, "items": total, "hit": len(items[file]), "share": share, "rows": rows[file]}
-            | {"flagged": share > FLAG}
+            {"evaluation": file, "items": total, "items_hit": len(items[file]), "share": share}
+            | {"rows": rows[file], "flagged": share > FLAG}
         )
     return Contamination(table, evaluations)
 

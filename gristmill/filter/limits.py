@@ -147,9 +147,9 @@ def _readings(row: Mapping[str, Any], rules: Sequence[Rule]) -> Iterator[Reading
             yield Reading(rule.name, limit.measure, value, limit.bound, side, broken[limit], failed)
 
 
-def describe(rules: Sequence[Rule] = DEFAULT_RULES) -> list[dict[str, Any]]:
-    """The rules with their parameters as plain dicts, for `summary.json`."""
-    return [_described(rule) for rule in rules]
+def describe(rules: Sequence[Rule] = DEFAULT_RULES) -> dict[str, dict[str, Any]]:
+    """The parameters of each rule by its name as plain values, for `summary.json`."""
+    return {rule.name: _described(rule) for rule in rules}
 
 
 def _described(rule: Rule) -> dict[str, Any]:
@@ -162,4 +162,4 @@ def _described(rule: Rule) -> dict[str, Any]:
     ]
     function = f"{rule.function.__module__}:{rule.function.__qualname__}" if rule.function else None
     optional = {"reason": rule.reason, "where": rule.where, "function": function, "languages": list(rule.languages)}
-    return {"name": rule.name, "action": rule.action, "cases": cases} | {k: v for k, v in optional.items() if v}
+    return {"action": rule.action, "cases": cases} | {k: v for k, v in optional.items() if v}

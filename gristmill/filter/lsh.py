@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import DataType, Series, col, func
+from daft import DataType, Series, col, func, lit
 from daft.functions import minhash
 
 from gristmill.filter.bands import Bands
@@ -49,12 +49,13 @@ def signatures(rows: Table, bands: Bands, common: Common | None) -> Nodes:
         hashed, ngram = rows.with_column("_hashed", masked_text(common)), 1
     signature = minhash(col("_hashed"), num_hashes=bands.hashes, ngram_size=ngram, hash_function="xxhash")
     packed = _packer(bands)(signature).alias("_signature")
-    columns = hashed.select("id", "copy", "source_file", "_prefer", *text_hash(), packed).to_arrow()
+    empty = (col("_text") == lit("")).alias("_empty")
+    columns = hashed.select("id", "copy", "source_file", "_prefer", *text_hash(), empty, packed).to_arrow()
     matrix = _matrix(columns["_signature"], 8 * bands.bands + bands.hashes)
     shared = np.zeros(len(columns), bool)
     for band in range(bands.bands):
         shared |= _shared(_band(matrix, band))
-    rows_shared = np.flatnonzero(shared)
+    rows_shared = np.flatnonzero(shared & ~columns["_empty"].to_numpy())
     keys = columns.select(["id", "copy", "source_file", "_prefer", "_h1", "_h2"]).take(pa.array(rows_shared))
     order = survivor_order(keys, []).to_numpy().astype(np.int64)
     text = np.stack([keys["_h1"].to_numpy()[order], keys["_h2"].to_numpy()[order]], axis=1)

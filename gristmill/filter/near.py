@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import Expression, col, lit
+from daft import Expression
 
 from gristmill.errors import UsageError
 from gristmill.filter.bands import bands_for
@@ -93,7 +93,7 @@ def near_findings(
     clock = _Clock()
     source = kept(table).with_columns({"_prefer": preference(table, prefer)})
     compared = normalized_text(kind_of(table.column_names), text)
-    rows = source.with_column("_text", compared).where(col("_text") != lit(""))
+    rows = source.with_column("_text", compared)
     rows = rows.select("id", "copy", "source_file", "_text", "_prefer")
     common = measure_boilerplate(rows, boilerplate) if boilerplate else None
     nodes = signatures(rows, bands, common)

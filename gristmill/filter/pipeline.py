@@ -173,7 +173,7 @@ def _measured(
     table = source.with_columns(
         {f.name: lit(None).cast(daft.DataType.from_arrow_type(f.type)) for f in DROPS} | {"drop_rule": col(BAD)}
     )
-    table = minimum_scores(apply_rules(table, settings.rules), settings.minimum, keep_unjudged=settings.keep_unjudged)
+    table = minimum_scores(apply_rules(table, settings.rules), dict(settings.minimum), settings.keep_unjudged)
     work = partial / "work"
     with daft.execution_config_ctx(parquet_target_filesize=WORK_FILE):
         table.write_parquet(str(work))
@@ -217,7 +217,7 @@ def _judged(table: Table, settings: Settings, partial: Path, stages: _Stages) ->
 
     left = kept(table).count_rows()
     if settings.keep_top:
-        table = keep_top(table, *settings.keep_top, keep_unjudged=settings.keep_unjudged).collect()
+        table = keep_top(table, *settings.keep_top, settings.keep_unjudged)
         before, left = left, kept(table).count_rows()
         stages.end("keep-top", before, before - left)
     if settings.against:

@@ -62,6 +62,13 @@ class RulesFile(BaseModel):
     """false: only the rules of this file."""
 
 
+def rules_named(name: str) -> tuple[Rule, ...]:
+    """The rules that `--rules` names: `default`, `none`, or those of a YAML file."""
+    if name == "none":
+        return ()
+    return tuple(DEFAULT_RULES) if name == "default" else read_rules(name)
+
+
 def read_rules(path: str | Path) -> tuple[Rule, ...]:
     """The rules of a file: the defaults as it changes them, in their order, then the private and the user's own.
 

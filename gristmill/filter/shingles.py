@@ -110,8 +110,10 @@ def _skeletons(words: Hashes, ends: Ints, numeric: npt.NDArray[np.bool_]) -> Has
     before = np.concatenate([[0], np.cumsum(~numeric)])
     place = before[:-1] - np.repeat(before[starts], ends - starts)  # a word's number among its text's other words
     powers = np.multiply.accumulate(np.full(int(place.max(initial=0)) + 1, _ODD[0]))
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(np.where(numeric, np.uint64(0), words * powers[place]))])
-    return sums[ends] - sums[starts]
+    sums: Hashes = np.zeros(len(words) + 1, np.uint64)
+    np.cumsum(np.where(numeric, np.uint64(0), words * powers[place]), out=sums[1:])
+    skeletons: Hashes = sums[ends] - sums[starts]
+    return skeletons
 
 
 def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints) -> Any:
