@@ -219,26 +219,33 @@ def _schema(kind: Kind, carried: Iterable[str]) -> pa.Schema:
 def _peek(paths: Sequence[str], renames: Mapping[str, list[str]]) -> tuple[Kind, list[str]]:
     """The kind of row the files hold and the columns they carry beside it."""
     kinds: dict[Kind, str] = {}
-    carried = {name for name in renames if name.startswith(tuple(CARRIED))}
+    everywhere: set[str] = set()
     for path in paths:
         known: set[str] = set()
         for _, record, _ in islice(raw_records(path), PEEKED):
             if isinstance(record, Mapping):
                 known |= record.keys()
                 kinds.setdefault(kind_of_record(_renamed(record, renames)), path)
-        carried |= {name for name in known if name.startswith(tuple(CARRIED))}
+        everywhere |= known
         _check_columns(path, known, renames)
+    for ours, (theirs, *_) in renames.items():
+        if ours.startswith("score_") and everywhere and not {ours, theirs} & everywhere:
+            names = ", ".join(sorted(everywhere))
+            raise UsageError(f"score {theirs!r}: no file has a column {theirs!r} or {ours!r}; the columns are {names}")
+    prefixes = tuple(CARRIED)
+    carried = sorted({name for name in everywhere | renames.keys() if name.startswith(prefixes)})
     if not kinds:
-        return "sample", sorted(carried)
+        return "sample", carried
     if kinds.keys() <= {"prompt", "sample"}:
-        return "sample" if "sample" in kinds else "prompt", sorted(carried)
+        return "sample" if "sample" in kinds else "prompt", carried
     if len(kinds) > 1:
         (one, here), (other, there) = list(kinds.items())[:2]
         raise UsageError(f"{here} holds {one} rows and {there} {other} rows; filter the two kinds apart")
-    return next(iter(kinds)), sorted(carried)
+    return next(iter(kinds)), carried
 
 
 def _check_columns(path: str, known: set[str], renames: Mapping[str, list[str]]) -> None:
+    """Raise UsageError where a mapped column is not in a file; a score may be missing from some of the files."""
     for ours, theirs in renames.items():
         missing = [name for name in theirs if name not in known]
         if known and missing and not ours.startswith("score_"):

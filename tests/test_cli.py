@@ -89,7 +89,8 @@ def test_the_demo_mills_real_data_and_explains_it(tmp_path):
     assert summary["rows_in"] == 6_060
     assert summary["dropped"]["contaminated"] > 0
     assert summary["dropped"]["near_duplicate"] > 0
-    assert summary["openings"]["groups"] > 0
+    assert summary["dropped"]["exact_duplicate"] > 0
+    assert summary["contamination"][0]["flagged"]
     assert (tmp_path / "demo" / "report.html").exists()
     why = gristmill("why", "gsm8k_solutions.jsonl.zst:0", "--run", tmp_path / "demo")
     assert why.returncode == 0, why.stderr

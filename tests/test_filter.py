@@ -9,11 +9,8 @@ import pytest
 from gristmill.errors import BadInput, UsageError
 from gristmill.filter.pipeline import Settings, filter_files
 
-WORDS = [
-    f"{first}{last}"
-    for first in ("mill", "grain", "stone", "river", "wheel")
-    for last in ("ing", "er", "s", "y", "ed", "")
-]
+ENDINGS = ("ing", "er", "s", "y", "ed", "")
+WORDS = [f"{stem}{ending}" for stem in ("mill", "grain", "stone", "river", "wheel") for ending in ENDINGS]
 
 
 def essay(seed: int, words: int = 60) -> str:
@@ -68,8 +65,10 @@ def test_every_row_is_there_in_input_order_and_every_drop_has_its_reason(milled)
     assert {rules.pop(4, None), rules.pop(32, None)} == {None, "near_duplicate"}
     assert rules == dict.fromkeys(range(0, 30, 5), "below_quality") | {30: "empty", 33: "contaminated", 34: "refusal"}
     for row in rows:
-        assert (row["drop_rule"] is None) == (row["drop_evidence"] is None)
-        if row["drop_evidence"]:
+        told = row["drop_rule"] not in (None, "below_quality")  # a score says all there is in value and limit
+        assert (row["drop_evidence"] is not None) == told
+        assert (row["drop_value"] is None) == (row["drop_limit"] is None) == (row["drop_rule"] is None)
+        if told:
             json.loads(row["drop_evidence"])
 
 

@@ -23,9 +23,9 @@ def demo(
 
     with as_file(files("gristmill") / "data") as data:
         # The solutions come with their authors' verdict; training answers have none and are right by construction.
-        settings = Settings(
-            against=[str(data / "gsm8k_test_half.jsonl.zst")], minimum={"correct": 1.0}, keep_unjudged=True
-        )
+        # Models word one solution in many ways, so near begins at 0.6 here.
+        against = [str(data / "gsm8k_test_half.jsonl.zst")]
+        settings = Settings(against=against, minimum={"correct": 1.0}, keep_unjudged=True, near=0.6)
         inputs = [str(data / "gsm8k_train.jsonl.zst"), str(data / "gsm8k_solutions.jsonl.zst")]
         summary = filter_files(inputs, out, settings, force=force, say=lambda line: typer.echo(line, err=True))
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
@@ -40,4 +40,4 @@ def _one_per_rule(out: Path) -> dict[str, str]:
 
     table = pq.read_table(out / "rows.parquet", columns=["drop_rule", "id"]).sort_by("id")
     rows = zip(table["drop_rule"].to_pylist(), table["id"].to_pylist(), strict=True)
-    return {rule: row[:15] for rule, row in sorted(rows, reverse=True) if rule}
+    return dict(sorted((rule, row[:15]) for rule, row in rows if rule))

@@ -161,9 +161,9 @@ def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
         lines.append(f"  {summary['rows_bad']:>9,}  bad rows, set aside in {out / 'bad_rows.jsonl'}")
     lines += [f"  {count:>9,}  {rule}" for rule, count in summary["dropped"].items()]
     for table in summary["contamination"]:
-        flag = "  over 2 %: do not report this evaluation" if table["flagged"] else ""
+        flag = "; over 2 %" if table["flagged"] else ""
         hit = f"{table['items_hit']:,} of {table['items']:,} items in the data ({table['share']:.1%})"
-        lines.append(f"evaluation {table['evaluation']}: {hit}{flag}")
+        lines.append(f"evaluation {Path(table['evaluation']).name}: {hit}{flag}")
     near = summary["near_duplicates"]
     if near:
         curve = {round(s, 2): p for s, p in near["s_curve"]}
@@ -172,9 +172,8 @@ def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
         if near["number_twins"]:
             lines.append(f"  {near['number_twins']:,} rows differ from another in numbers only; kept and flagged")
     openings = summary["openings"]
-    if openings["groups"]:
-        verb = "dropped but one" if settings.collapse == "mark" else "kept (--collapse mark drops all but one)"
-        lines.append(f"same openings: {openings['rows']:,} rows in {openings['groups']:,} groups, {verb}")
+    verb = "all but one dropped" if settings.collapse == "mark" else "reported only"
+    lines.append(f"same openings: {openings['rows']:,} rows in {openings['groups']:,} groups, {verb}")
     lines += [f"ALARM {alarm['name']}: {alarm['message']}" for alarm in summary["alarms"]]
     lines.append(f"{summary['seconds']} s, {summary['peak_rss_mb']:,.0f} MB at most")
     lines.append(f"report: {out / 'report.html'}   why a row: gristmill why ID --run {out}")

@@ -81,7 +81,7 @@ def _packer(bands: Bands) -> Any:
             mixed = (mixed ^ values[:, row::size]) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
         packed = np.empty((len(values), 8 * count + hashes), np.uint8)
-        packed[:, : 8 * count] = mixed.view(np.uint8).reshape(len(values), -1)
+        packed[:, : 8 * count] = mixed.view(np.uint8).reshape(len(values), 8 * count)
         packed[:, 8 * count :] = values & np.uint64(255)
         offsets = pa.py_buffer(np.arange(len(values) + 1, dtype=np.int64) * packed.shape[1])
         return pa.Array.from_buffers(pa.large_binary(), len(values), [None, offsets, pa.py_buffer(packed)])

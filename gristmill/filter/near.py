@@ -205,13 +205,24 @@ def _findings(nodes: Nodes, tied: dict[int, tuple[int, float]], threshold: float
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, _FOUND, strict=True)], schema=_FOUND)
 
 
+PAIRS = pa.schema(
+    [
+        *((f"{name}_a", kind) for name, kind in (("id", pa.large_string()), ("copy", pa.int64()))),
+        *((f"{name}_b", kind) for name, kind in (("id", pa.large_string()), ("copy", pa.int64()))),
+        ("jaccard", pa.float64()),
+        ("same_but_numbers", pa.bool_()),
+    ]
+)
+"""Verified pairs, the better row first."""
+
+
 def _pairs(nodes: Nodes, left: Ints, right: Ints, similarity: Any, twins: Any) -> pa.Table:
     """Verified pairs by key, the better row first, sorted."""
     columns: dict[str, Any] = {}
     for side, rows in (("a", left), ("b", right)):
         keys = nodes.keys.take(pa.array(nodes.first[rows]))
         columns |= {f"id_{side}": keys["id"], f"copy_{side}": keys["copy"]}
-    table = pa.table(columns | {"jaccard": similarity, "same_but_numbers": twins})
+    table = pa.table(columns | {"jaccard": similarity, "same_but_numbers": twins}, schema=PAIRS)
     return table.sort_by(
         [("id_a", "ascending"), ("copy_a", "ascending"), ("id_b", "ascending"), ("copy_b", "ascending")]
     )

@@ -35,7 +35,8 @@ from gristmill.filter.collapse import openings_findings
 from gristmill.filter.contamination import contamination_findings, index_files
 from gristmill.filter.duplicates import exact_findings
 from gristmill.filter.marks import Table, kept, mark
-from gristmill.filter.near import near_findings
+from gristmill.filter.near import PAIRS, near_findings
+from gristmill.filter.ngrams import Index
 from gristmill.filter.rules import DEFAULT_RULES, Rule, apply_rules, describe
 from gristmill.filter.scores import keep_top, minimum_scores
 from gristmill.filter.text import TextOf
@@ -102,12 +103,13 @@ def filter_files(
     started = time.monotonic()
     out = Path(out)
     check_replaceable(out, force)
+    index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     stages = _Stages(say or (lambda _: None))
     table, counts = _measured(inputs, partial, settings, stages)
-    table, found = _judged(table, settings, partial, stages)
+    table, found = _judged(table, index, settings, partial, stages)
     summary = {
         "gristmill": __version__,
         "inputs": list(inputs),
@@ -206,7 +208,9 @@ def _bad_rows(table: Table, partial: Path) -> list[dict[str, Any]]:
     return bad
 
 
-def _judged(table: Table, settings: Settings, partial: Path, stages: _Stages) -> tuple[Table, dict[str, Any]]:
+def _judged(
+    table: Table, index: Index | None, settings: Settings, partial: Path, stages: _Stages
+) -> tuple[Table, dict[str, Any]]:
     """The stages that compare rows with each other or with an evaluation; what they found besides."""
     found: dict[str, Any] = {"contamination": [], "near_duplicates": None, "alarms": []}
 
@@ -220,12 +224,13 @@ def _judged(table: Table, settings: Settings, partial: Path, stages: _Stages) ->
         table = keep_top(table, *settings.keep_top, settings.keep_unjudged)
         before, left = left, kept(table).count_rows()
         stages.end("keep-top", before, before - left)
-    if settings.against:
-        contamination = contamination_findings(table, index_files(settings.against), text=settings.text)
+    if index is not None:
+        contamination = contamination_findings(table, index, text=settings.text)
         found["contamination"] = contamination.evaluations
         table, left = stage("contamination", table, contamination.findings, left)
     if settings.exact:
         table, left = stage("exact", table, exact_findings(table, text=settings.text, prefer=settings.prefer), left)
+    pairs = PAIRS.empty_table()
     if settings.near is not None:
         near = near_findings(
             table,
@@ -238,8 +243,9 @@ def _judged(table: Table, settings: Settings, partial: Path, stages: _Stages) ->
         )
         found["near_duplicates"] = near.report
         found["alarms"] += near.report["alarms"]
-        pq.write_table(near.pairs, partial / "pairs.parquet")
+        pairs = near.pairs
         table, left = stage("near", table, near.findings, left)
+    pq.write_table(pairs, partial / "pairs.parquet")
     openings = openings_findings(table, mark=settings.collapse == "mark", prefer=settings.prefer)
     found["openings"] = openings.report
     table, left = stage("openings", table, openings.findings, left)

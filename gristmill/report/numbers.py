@@ -168,5 +168,5 @@ def twins(path: Path, most: int = 3) -> list[dict[str, Any]]:
     order = [("jaccard", "descending"), ("id_a", "ascending"), ("copy_a", "ascending"), ("id_b", "ascending")]
     for table in scan(path, ["id_a", "copy_a", "id_b", "copy_b", "jaccard", "same_but_numbers"]):
         numbers = table.filter(pc.equal(table["same_but_numbers"].cast(pa.bool_()), True))
-        found += numbers.take(pc.select_k_unstable(numbers, most, order)).to_pylist()
+        found += numbers.sort_by(order).slice(0, most).to_pylist()
     return sorted(found, key=lambda pair: (-pair["jaccard"], pair["id_a"], pair["copy_a"], pair["id_b"]))[:most]
