@@ -25,7 +25,7 @@ from data import ROOT, rows, table
 from gristmill.records import SCHEMAS, row_id
 
 PLACE = ROOT / ".bench"
-PEERS = {"rensa": ["rensa"], "datasketch": ["datasketch"], "datatrove": ["datatrove[processing]"]}
+PEERS = {"rensa": ["rensa"], "datasketch": ["datasketch"], "datatrove": ["datatrove[processing]", "spacy"]}
 TARGETS = {"rensa": 1.0, "datasketch": 8.0, "datatrove": 30.0}
 
 

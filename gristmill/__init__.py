@@ -1,5 +1,61 @@
-"""Gristmill: a data engine for the post-training of language models."""
+"""Gristmill: a data engine for the post-training of language models.
 
+The names below load what they need on first use, so that `import gristmill` and `gristmill --help` are quick.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 __version__ = version("gristmill")
+
+_HOMES = {
+    "gristmill.files": ("read", "scan"),
+    "gristmill.records": ("SCHEMAS", "row_id"),
+    "gristmill.errors": ("BadInput", "GristmillError", "Refused", "UsageError"),
+    "gristmill.filter.marks": ("Table", "dropped", "kept", "mark"),
+    "gristmill.filter.rules": ("DEFAULT_RULES", "apply_rules", "own_rule"),
+    "gristmill.filter.scores": ("keep_top", "minimum_scores"),
+    "gristmill.filter.contamination": ("index_files", "mark_contaminated"),
+    "gristmill.filter.duplicates": ("exact",),
+    "gristmill.filter.near": ("near",),
+    "gristmill.filter.collapse": ("mark_openings",),
+    "gristmill.filter.pipeline": ("Settings", "filter_files"),
+    "gristmill.explain": ("history",),
+}
+
+__all__ = [
+    "DEFAULT_RULES",
+    "SCHEMAS",
+    "BadInput",
+    "GristmillError",
+    "Refused",
+    "Settings",
+    "Table",
+    "UsageError",
+    "__version__",
+    "apply_rules",
+    "dropped",
+    "exact",
+    "filter_files",
+    "history",
+    "index_files",
+    "keep_top",
+    "kept",
+    "mark",
+    "mark_contaminated",
+    "mark_openings",
+    "minimum_scores",
+    "near",
+    "own_rule",
+    "read",
+    "row_id",
+    "scan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'gristmill' has no attribute {name!r}")

@@ -6,7 +6,7 @@
 
 Departures: an 8-gram that stands in more than 10 records of one evaluation file is boilerplate and no evidence under
 either rule, and the share is of the words that the other 8-grams cover. Prompt and answer are matched apart. An item
-without an 8-gram of its own matches only a whole prompt (from 3 words on) or a whole answer (from 5 on). Not covered:
+without an 8-gram of its own matches only a whole prompt (from 2 words on) or a whole answer (from 5 on). Not covered:
 paraphrases and translations.
 """
 
@@ -29,7 +29,7 @@ from gristmill.records import kind_of
 
 SHARE = 0.5
 RUN = 13
-SHORTEST = (3, 5)
+SHORTEST = (2, 5)
 """Words from which an item without 8-grams matches a whole prompt, and a whole answer: "yes" is in every answer."""
 FLAG = 0.02
 """An evaluation is flagged when more than this share of its records is hit (Tülu 3)."""

@@ -1,0 +1,21 @@
+"""Every bench in turn, each in its own process: `make bench`. Exits 1 if one missed its target."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHES = ["rules", "near_quality", "contamination", "reading", "near_speed"]
+
+
+def main() -> None:
+    missed = []
+    for name in BENCHES:
+        print(f"## {name}\n", flush=True)
+        if subprocess.run([sys.executable, str(Path(__file__).with_name(f"{name}.py"))], check=False).returncode:
+            missed.append(name)
+    print(f"missed a target: {', '.join(missed)}" if missed else "every target met")
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
