@@ -159,10 +159,14 @@ class _Stages:
         self.since = time.monotonic()
 
     def end(self, name: str, rows_in: int, dropped: int, note: str = "") -> None:
-        seconds = time.monotonic() - self.since
-        self.since = time.monotonic()
-        self.done.append({"name": name, "rows_in": rows_in, "dropped": dropped, "seconds": round(seconds, 3)})
-        self.say(f"{name:<14}{rows_in:>11,} rows  {dropped:>10,} dropped  {seconds:>7.1f} s  {note}".rstrip())
+        seconds = self.tell(name, f"{rows_in:>11,} rows  {dropped:>10,} dropped", note)
+        self.done.append({"name": name, "rows_in": rows_in, "dropped": dropped, "seconds": seconds})
+
+    def tell(self, name: str, what: str, note: str = "") -> float:
+        """Say what was done since the last call; returns the seconds it took."""
+        seconds, self.since = time.monotonic() - self.since, time.monotonic()
+        self.say(f"{name:<14}{what:<37}{seconds:>7.1f} s  {note}".rstrip())
+        return round(seconds, 3)
 
 
 def _measured(
@@ -273,7 +277,7 @@ def _written(table: Table, kind: Kind, orders: pa.Array, partial: Path, stages: 
             reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
             dropped.update({entry["values"]: entry["counts"] for entry in reasons})
             rows_kept += len(survivors)
-    stages.end("write", len(orders), 0)
+    stages.tell("write", f"{len(orders):>11,} rows")
     return {"rows_kept": rows_kept, "dropped": dict(dropped.most_common()), "balance": balance.summary()}
 
 

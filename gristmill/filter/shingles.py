@@ -15,6 +15,8 @@ from daft import DataType, Expression, Series, element, func
 from daft.functions import hash as daft_hash
 from daft.functions import list_map, split
 
+from gristmill.filter.numbers import skeleton_words
+
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
@@ -24,14 +26,6 @@ MASK = np.uint64((1 << 48) - 1)
 _ODD = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93, 0xFF51AFD7ED558CCD], np.uint64
 )
-
-_ONES = "zero|one|two|three|four|five|six|seven|eight|nine|ten"
-_TEENS = "eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
-_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
-_POWERS = "hundred|thousand|million|billion|trillion|dozen"
-_WORD = f"(?:{_ONES}|{_TEENS}|{_TENS}|{_POWERS})"
-NUMERIC = rf"^[\p{{P}}\p{{S}}]*(?:\p{{Nd}}[\p{{Nd}}\p{{P}}\p{{S}}]*|{_WORD}(?:-{_WORD})*[\p{{P}}\p{{S}}]*)$"
-"""A numeric token: digits with any sign, currency, percent or punctuation, or an English number word (RE2 syntax)."""
 
 
 def shingle_column(text: Expression) -> Expression:
@@ -46,15 +40,14 @@ _RESULT = pa.struct([("shingles", pa.large_list(pa.uint64())), ("skeleton", pa.u
 
 @func.batch(return_dtype=DataType.from_arrow_type(_RESULT))
 def _shingles(words: Series, word_hashes: Series) -> Any:
-    tokens = words.to_arrow().flatten().dictionary_encode()  # a regular expression a distinct word, not a word
-    numeric = pc.match_substring_regex(tokens.dictionary, NUMERIC).to_numpy(zero_copy_only=False)[tokens.indices]
     lists = word_hashes.to_arrow()
     hashes = lists.flatten().to_numpy().astype(np.uint64, copy=False)
     ends = np.cumsum(pc.list_value_length(lists).to_numpy())
     shingles, counts = sets_of(hashes, ends)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
     sets = pa.LargeListArray.from_arrays(offsets, pa.array(shingles))
-    return pa.StructArray.from_arrays([sets, pa.array(_skeletons(hashes, ends, numeric))], fields=list(_RESULT))
+    skeletons = _skeletons(*skeleton_words(words.to_arrow().flatten().dictionary_encode(), hashes), ends)
+    return pa.StructArray.from_arrays([sets, pa.array(skeletons)], fields=list(_RESULT))
 
 
 def sets_of(words: Hashes, ends: Ints) -> tuple[Hashes, Ints]:
@@ -104,7 +97,7 @@ def _finished(hashes: Hashes) -> Hashes:
     return (hashes ^ (hashes >> np.uint64(31))) & MASK
 
 
-def _skeletons(words: Hashes, ends: Ints, numeric: npt.NDArray[np.bool_]) -> Hashes:
+def _skeletons(words: Hashes, numeric: npt.NDArray[np.bool_], ends: Ints) -> Hashes:
     """A hash of each text's sequence of words that are not numeric."""
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     before = np.concatenate([[0], np.cumsum(~numeric)])
