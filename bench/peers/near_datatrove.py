@@ -24,8 +24,10 @@ def main() -> None:
         pq.write_table(table.slice(half), folder / "in" / "1.parquet")
 
         def run(name: str, pipeline: list[object], tasks: int) -> None:
+            # Spawned workers are children of this process, so that their CPU time is counted.
+            logs = str(folder / "log" / name)
             LocalPipelineExecutor(
-                pipeline=pipeline, tasks=tasks, workers=2, logging_dir=str(folder / "log" / name)
+                pipeline=pipeline, tasks=tasks, workers=2, logging_dir=logs, start_method="spawn"
             ).run()
 
         reader = ParquetReader(str(folder / "in"), text_key="text", id_key="id")

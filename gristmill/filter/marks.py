@@ -4,10 +4,10 @@ A step computes *findings*, a small Arrow table keyed by (`id`, `copy`): the dro
 what it measured on any row. `mark` joins them on. A row that an earlier step dropped keeps that step's reason.
 """
 
-import json
 from typing import Any
 
 import daft
+import orjson
 import pyarrow as pa
 from daft import col, lit
 from daft.functions import is_null, when
@@ -32,7 +32,7 @@ def dropped(table: Table) -> Table:
 
 def evidence(**facts: Any) -> str:
     """The text of a `drop_evidence`: one JSON object."""
-    return json.dumps(facts, ensure_ascii=False)
+    return orjson.dumps(facts).decode()
 
 
 def findings_schema(**measured: pa.DataType) -> pa.Schema:

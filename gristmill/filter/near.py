@@ -145,10 +145,11 @@ def _verified(
     keys = nodes.keys.select(["id", "copy"]).take(pa.array(nodes.first[needed]))
     wanted = daft.from_arrow(keys.append_column("_node", pa.array(needed)))
     texts = source.join(wanted, on=["id", "copy"]).select("_node", "source_file", shingles.alias("_s"))
-    found = texts.to_arrow().combine_chunks().sort_by("_node")
+    found = texts.to_arrow().combine_chunks()
     lists, skeletons = pc.struct_field(found["_s"], "shingles"), pc.struct_field(found["_s"], "skeleton")
     sets, starts = masked_sets(lists.combine_chunks(), found["source_file"], common)
-    at_left, at_right = np.searchsorted(needed, left), np.searchsorted(needed, right)
+    place = np.argsort(found["_node"].to_numpy())  # the join gives the rows back in any order
+    at_left, at_right = place[np.searchsorted(needed, left)], place[np.searchsorted(needed, right)]
     words = skeletons.to_numpy()
     return jaccards(at_left, at_right, sets, starts), words[at_left] == words[at_right]
 
