@@ -22,7 +22,7 @@ from daft.recordbatch import RecordBatch
 from gristmill.errors import BadInput, BadRow, UsageError
 from gristmill.formats import Bad, Numbered, expand, raw_records
 from gristmill.records import CARRIED, MESSAGES, SCHEMAS, Kind, row_id
-from gristmill.shapes import Answer, kind_of_record, row_of
+from gristmill.shapes import READ_NAMES, Answer, kind_of_record, row_of
 
 Table = daft.DataFrame
 
@@ -255,7 +255,7 @@ def _check_columns(path: str, known: set[str], renames: Mapping[str, list[str]])
 
 def _renames(columns: Mapping[str, str], scores: Iterable[str]) -> dict[str, list[str]]:
     """Our column names and the columns of theirs that make them; raises UsageError for a name that is not ours."""
-    allowed = {name for schema in SCHEMAS.values() for name in schema.names} | {"system"}
+    allowed = {name for schema in SCHEMAS.values() for name in schema.names} | READ_NAMES
     for ours in columns:
         if ours not in allowed and not ours.startswith(tuple(CARRIED)):
             raise UsageError(f"--map {ours}={columns[ours]}: no column of ours; allowed: {', '.join(sorted(allowed))}")

@@ -34,6 +34,9 @@ PROMPTS = ("prompt", "instruction", "question", "problem", "query", "text")
 CONTEXTS = ("input", "context")
 ANSWERS = ("response", "completion", "output", "solution", "answer")
 
+READ_NAMES = {*CONVERSATIONS, *PROMPTS, *CONTEXTS, *ANSWERS, "system", "chosen", "rejected", "label"}
+"""Every column name that has a meaning in some shape."""
+
 ROLES = {
     "system": "system",
     "developer": "developer",
@@ -64,13 +67,9 @@ def kind_of_record(record: Record) -> Kind:
     """The kind of row a record makes, judged by its columns (for a conversation, also by who speaks last)."""
     if "chosen" in record and "rejected" in record:
         return "preference"
-    conversation = next((record[name] for name in CONVERSATIONS if name in record), None)
-    if conversation is not None:
-        answered = bool(conversation) and isinstance(conversation, Sequence) and _speaks_last(conversation[-1])
-        answered = answered or "response" in record
-    else:
-        answered = any(name in record for name in ANSWERS)
-    if not answered:
+    turns = next((record[name] for name in (*CONVERSATIONS, "prompt") if name in record), None)
+    ends_answered = isinstance(turns, list) and bool(turns) and _speaks_last(turns[-1])
+    if not ends_answered and not any(name in record for name in ANSWERS):
         return "prompt"
     return "label" if isinstance(record.get("label"), bool) else "sample"
 
@@ -85,11 +84,12 @@ def row_of(
     Raises BadRow naming the column, what it holds and what is allowed.
     """
     rest = _unpacked(record)
+    is_chat = any(name in rest for name in CONVERSATIONS)
     row: dict[str, Any] = {"prompt": _prompt(rest)}
     if kind == "preference":
         _preference(rest, row)
     else:
-        _answer(rest, row, kind, answer)
+        _answer(rest, row, kind, answer, is_chat)
     if rest and (tools := rest.pop("tools", None)) is not None:
         row["tools"] = tools if isinstance(tools, str) else _json(tools)
     if kind == "label":
@@ -150,9 +150,12 @@ def _with_context(instruction: str, rest: dict[str, Any]) -> str:
     return instruction
 
 
-def _answer(rest: dict[str, Any], row: dict[str, Any], kind: Kind, answer: Answer) -> None:
+def _answer(rest: dict[str, Any], row: dict[str, Any], kind: Kind, answer: Answer, is_chat: bool) -> None:
     """Move the answer out of `rest` (or off the end of the conversation) into `row`."""
+    ends_answered = bool(row["prompt"]) and row["prompt"][-1]["role"] == "assistant"
     name = next((name for name in ANSWERS if name in rest), None)
+    if is_chat and ends_answered:  # what a conversation ends with is its answer; an `answer` beside it is the reference
+        name = None
     is_reference = answer == "reference" and name in ("answer", "solution")
     if name is not None and not is_reference and kind != "prompt":
         row["response"] = _completion(rest.pop(name), name)
@@ -160,19 +163,24 @@ def _answer(rest: dict[str, Any], row: dict[str, Any], kind: Kind, answer: Answe
         raise BadRow(f"has an answer ({name}), but this table began with prompts only; filter the two kinds apart")
     elif kind != "prompt":
         row["response"] = None
-        if row["prompt"] and row["prompt"][-1]["role"] == "assistant":
+        if ends_answered:
             turn = row["prompt"].pop()
             row["response"] = turn["content"] or turn["extra"] or ""  # a turn that only calls tools is its calls
             if turn["content"] and turn["extra"]:
                 rest["response_extra"] = turn["extra"]
     if rest and "reference" not in rest:
-        if isinstance(rest.get("answer"), str):
-            rest["reference"] = rest.pop("answer")
-        elif is_reference and isinstance(rest.get("solution"), str):
-            rest["reference"] = rest.pop("solution")
-        elif isinstance(reward := rest.get("reward_model"), Mapping) and reward.get("ground_truth") is not None:
-            truth = reward["ground_truth"]
-            rest["reference"] = truth if isinstance(truth, str) else _json(truth)
+        _reference(rest, is_reference)
+
+
+def _reference(rest: dict[str, Any], is_reference: bool) -> None:
+    """Name the gold answer `reference`: an `answer` that is not the response, or verl's ground truth."""
+    if isinstance(rest.get("answer"), str):
+        rest["reference"] = rest.pop("answer")
+    elif is_reference and isinstance(rest.get("solution"), str):
+        rest["reference"] = rest.pop("solution")
+    elif isinstance(reward := rest.get("reward_model"), Mapping) and reward.get("ground_truth") is not None:
+        truth = reward["ground_truth"]
+        rest["reference"] = truth if isinstance(truth, str) else _json(truth)
 
 
 def _completion(value: Any, name: str) -> str | None:

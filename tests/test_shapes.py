@@ -48,6 +48,19 @@ def test_a_worked_solution_is_the_response_and_its_answer_the_reference():
     assert (row["response"], row["reference"]) == ("so 4", "4")
 
 
+def test_what_a_conversation_ends_with_is_its_answer():
+    record = CHAT | {"answer": "three"}
+    row = row_of(record, kind_of_record(record))
+    assert (row["response"], row["reference"]) == ("3", "three")
+
+
+def test_a_prompt_of_messages_may_end_with_its_answer_or_with_a_beginning_of_it():
+    turns = CHAT["messages"]
+    assert row_of({"prompt": turns}, kind_of_record({"prompt": turns}))["response"] == "3"
+    begun = row_of({"prompt": turns, "completion": " apples"}, "sample")
+    assert (len(begun["prompt"]), begun["response"]) == (2, " apples")
+
+
 def test_verl_rows_bring_their_ground_truth():
     record = {"prompt": [{"role": "user", "content": "q"}], "reward_model": {"style": "rule", "ground_truth": "4"}}
     assert kind_of_record(record) == "prompt"
