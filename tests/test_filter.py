@@ -158,8 +158,10 @@ def test_too_many_bad_rows_stop_the_filter_and_leave_the_old_output(milled, tmp_
     out, summary = milled
     bad = tmp_path / "bad.jsonl"
     bad.write_text("{\n" * 10 + json.dumps(pile()[0]) + "\n")
-    with pytest.raises(BadInput, match="10 of 11 rows cannot be read"):
+    with pytest.raises(BadInput, match=r"10 of 11 rows cannot be read.*all of them: .*out\.bad_rows\.jsonl"):
         filter_files([str(bad)], out, Settings())
+    assert len((tmp_path / "out.bad_rows.jsonl").read_text().splitlines()) == 10
+    assert not (tmp_path / ".out.partial").exists()
     assert json.loads((out / "summary.json").read_text())["rows_in"] == summary["rows_in"]
 
 

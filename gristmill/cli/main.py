@@ -47,6 +47,9 @@ def run(arguments: list[str] | None = None) -> None:
     except GristmillError as error:
         typer.echo(f"gristmill: {error}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:  # a full disk, a directory that may not be written
+        typer.echo(f"gristmill: {error}", err=True)
+        sys.exit(2)
 
 
 def _spread(arguments: list[str]) -> list[str]:

@@ -95,8 +95,8 @@ def filter_files(
     pairs), `bad_rows.jsonl`, `summary.json` and `report.html`. An `out` that a filter wrote before is replaced;
     anything else is refused unless `force`. `say` is told of each stage as it ends.
 
-    Raises BadInput when a file or more rows than `settings.max_bad` cannot be read, or when no row is usable, and
-    UsageError for settings that do not fit the data.
+    Raises BadInput when a file or more rows than `settings.max_bad` cannot be read (they are listed in
+    `OUT.bad_rows.jsonl`), or when no row is usable, and UsageError for settings that do not fit the data.
     """
     from gristmill.report.html import write_report  # plots are slow to import
 
@@ -105,9 +105,32 @@ def filter_files(
     check_replaceable(out, force)
     index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
     partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     partial.mkdir(parents=True)
-    stages = _Stages(say or (lambda _: None))
+    try:
+        summary = _filtered(inputs, partial, index, settings, _Stages(say or (lambda _: None)))
+        summary["seconds"] = round(time.monotonic() - started, 2)
+        summary["peak_rss_mb"] = round(_peak_rss_mb(), 1)
+        (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        write_report(partial)
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    except BadInput as error:
+        listed = partial / "bad_rows.jsonl"
+        if not listed.exists() or not listed.stat().st_size:
+            raise
+        saved = listed.rename(out.with_name(f"{out.name}.bad_rows.jsonl"))
+        raise BadInput(f"{error}; all of them: {saved}") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return summary
+
+
+def _filtered(
+    inputs: Sequence[str], partial: Path, index: Index | None, settings: Settings, stages: "_Stages"
+) -> dict[str, Any]:
+    """Run the stages, write the tables into `partial`, and return the summary but for time and memory."""
     table, counts = _measured(inputs, partial, settings, stages)
     table, found = _judged(table, index, settings, partial, stages)
     summary = {
@@ -120,17 +143,10 @@ def filter_files(
         "rules": describe(settings.rules) | _stage_rules(settings),
         **found,
         "runner": daft.get_or_create_runner().name,
+        "stages": stages.done,
     }
     summary["yield"] = summary["rows_kept"] / summary["rows_in"]
-    summary["stages"] = stages.done
     shutil.rmtree(partial / "work")
-    summary["seconds"] = round(time.monotonic() - started, 2)
-    summary["peak_rss_mb"] = round(_peak_rss_mb(), 1)
-    (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-    write_report(partial)
-    if out.exists():
-        shutil.rmtree(out)
-    partial.rename(out)
     return summary
 
 
