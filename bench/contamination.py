@@ -1,24 +1,21 @@
 """Contamination: planted items, clean rows, word problems and rephrasings. Exits 1 when a target is missed.
 
-GRISTMILL_DATA=../shared/data python bench/contamination.py
+python bench/contamination.py
 """
 
-import gzip
-import json
-import os
 import resource
 import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import daft
 import pyarrow as pa
+from data import rows as read
 
 from gristmill.filter.contamination import contamination_findings, items_of_record
-from gristmill.filter.ngrams import Index, build
+from gristmill.filter.ngrams import Index, Item, build
 from gristmill.records import SCHEMAS
 
-DATA = Path(os.environ.get("GRISTMILL_DATA", "../shared/data"))
 EVALUATIONS = {
     "gsm8k/test": "question",
     "humaneval/HumanEval": "prompt",
@@ -27,11 +24,6 @@ EVALUATIONS = {
     "ifeval/ifeval_prompts": "prompt",
 }
 TRAINING = ["gsm8k/train", "lima1k/lima_1k", "dolly3k/dolly_3k", "alpaca52k/alpaca52k"]
-
-
-def read(name: str) -> list[dict]:
-    with gzip.open(DATA / f"{name}.jsonl.gz", "rt") as file:
-        return [json.loads(line) for line in file]
 
 
 def index_of(*names: str) -> Index:
@@ -57,6 +49,19 @@ def pair(record: dict) -> tuple[str, str]:
         return "\n".join(turns[:-1]), turns[-1]
     prompt = record.get("question") or "\n".join(filter(None, [record.get("instruction"), record.get("input")]))
     return prompt, record.get("answer") or record.get("output") or ""
+
+
+def rephrased() -> Iterator[tuple[str, Index, list[str]]]:
+    """The sets of decontam_rephrased, each with the index of what was rephrased: n-grams are not made for them."""
+    yield "gsm8k", index_of("gsm8k/test"), [r["rephrased"] for r in read("decontam_rephrased/gsm8k_rephrased")]
+    texts = [r["text"] for r in read("decontam_rephrased/humaneval_rephrased") if r["language"] == "python"]
+    yield "humaneval, Python", index_of("humaneval/HumanEval"), texts
+    for subject in ("abstract_algebra", "sociology"):
+        name = f"decontam_rephrased/mmlu_{subject}"
+        records = read(name)
+        index = build(Item(name, n, "question", r["question"]) for n, r in enumerate(records))
+        for column in ("rephrased_en", "translated_zh"):
+            yield f"mmlu {subject}, {column}", index, [r[column] for r in records if r.get(column)]
 
 
 def main() -> int:
@@ -93,8 +98,9 @@ def main() -> int:
     for name in ("addsub", "singleeq", "multiarith"):
         table_of = contamination_findings(table(mawps), index_of(f"word_problems/mawps_{name}")).evaluations
         print(f"{name} | {table_of[0]['items_hit']} of {table_of[0]['items']}")
-    rows = [(r["rephrased"], "") for r in read("decontam_rephrased/gsm8k_rephrased")]
-    print(f"gsm8k_rephrased | {len(hits(rows, index_of('gsm8k/test')))} of {len(rows)} rows found")
+    print("rephrased | rows found")
+    for name, index, texts in rephrased():
+        print(f"{name} | {len(hits([(text, '') for text in texts], index))} of {len(texts)}")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f} MB")
     print("missed: " + (", ".join(missed) or "nothing"))
     return bool(missed)

@@ -118,7 +118,13 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
     peers = ["gristmill", *(sys.argv[2:] or PEERS)]
     source = grown(count)
-    results = {peer: run(peer, source) for peer in peers}
+    # The two that take seconds run three times in turn, and the median counts: the machine may be shared.
+    turns = [[peer for peer in peers if turn == 0 or peer in ("gristmill", "rensa")] for turn in range(3)]
+    runs: dict[str, list[dict[str, float]]] = {peer: [] for peer in peers}
+    for turn in reversed(turns):
+        for peer in turn:
+            runs[peer].append(run(peer, source))
+    results = {peer: sorted(done, key=lambda r: r["wall"])[len(done) // 2] for peer, done in runs.items()}
     ours = results["gristmill"]
     lines, good = [], True
     for peer, r in results.items():
