@@ -18,12 +18,12 @@ def training_row(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
     prompt = [_message(turn) for turn in row["prompt"]]
     if kind == "prompt":
         trained: dict[str, Any] = {"prompt": prompt}
-    elif kind == "sample":
-        trained = {"messages": [*prompt, _answer(row["response"])]}
+    elif kind == "sample":  # a row nobody answered is what there is of it
+        trained = {"messages": [*prompt, _answer(row["response"])] if row["response"] is not None else prompt}
     elif kind == "preference":
         trained = {"prompt": prompt, "chosen": [_answer(row["chosen"])], "rejected": [_answer(row["rejected"])]}
     else:
-        trained = {"prompt": prompt, "completion": [_answer(row["response"])], "label": row["label"]}
+        trained = {"prompt": prompt, "completion": [_answer(row["response"] or "")], "label": row["label"]}
     if row.get("tools"):
         trained["tools"] = orjson.loads(row["tools"]) if row["tools"][:1] in "[{" else row["tools"]
     return trained

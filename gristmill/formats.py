@@ -5,21 +5,23 @@ Bytes come from fsspec, decompressed block by block so that what stands before a
 
 import csv
 import io
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 import fsspec
-import ijson
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
 from gristmill.errors import BadInput
+from gristmill.shapes import READ_NAMES
 
 MAX_LINE = 16 << 20
 """Bytes a line of JSONL, CSV or text may have; a longer one is a bad row and is never held in memory."""
@@ -27,6 +29,10 @@ MAX_LINE = 16 << 20
 BLOCK = 1 << 20
 FORMATS = (".jsonl", ".ndjson", ".json", ".parquet", ".csv", ".txt")
 COMPRESSIONS = (".gz", ".zst")
+
+
+BROKEN = "the file breaks off"
+"""How the reason begins where the rest of a file, however much it is, cannot be read."""
 
 
 class Bad(NamedTuple):
@@ -44,27 +50,38 @@ def expand(paths: Sequence[str]) -> list[str]:
 
     Raises BadInput for a path that names no file and for a file whose format is not known.
     """
-    files: dict[str, None] = {}
+    files: dict[str, str] = {}
     for path in map(str, paths):
-        filesystem, root = fsspec.core.url_to_fs(path)
-        protocol = f"{path.split('://')[0]}://" if "://" in path else ""
-        if filesystem.isdir(root):
-            found = sorted(name for name in filesystem.find(root) if format_of(name) and _visible(name))
-            problem = f"no file in it ends in {', '.join(FORMATS)} (with .gz or .zst)"
-        elif any(c in root for c in "*?[") and not filesystem.exists(root):
-            found, problem = sorted(filter(_visible, filesystem.glob(root))), "no file matches"
-        else:
-            found, problem = ([root] if filesystem.exists(root) else []), "no such file"
-            if not protocol and found:
-                found = [path]
-        if not found:
-            raise BadInput(f"{redacted(path)}: {problem}")
-        files |= dict.fromkeys(protocol + name if protocol else name for name in found)
-    for name in files:
+        for name in _found(path):
+            files.setdefault(name if "://" in name else str(Path(name).resolve()), name)
+    for name in files.values():
         if not format_of(name):
             allowed = ", ".join(FORMATS)
             raise BadInput(f"{redacted(name)}: not a format Gristmill reads; allowed: {allowed}, each also .gz or .zst")
-    return list(files)
+    return list(files.values())
+
+
+def _found(path: str) -> list[str]:
+    """The files of one path, glob, directory or URL."""
+    try:
+        filesystem, root = fsspec.core.url_to_fs(path)
+    except (ImportError, ValueError) as error:  # a protocol without its driver, or none at all
+        raise BadInput(f"{redacted(path)}: {one_line(error)}") from None
+    protocol = f"{path.split('://')[0]}://" if "://" in path else ""
+    if filesystem.isdir(root):
+        if filesystem.exists(f"{root}/kept.parquet"):  # what a filter wrote: the rows it kept
+            return [f"{protocol}{root}/kept.parquet"]
+        found = sorted(name for name in filesystem.find(root) if format_of(name) and _visible(name))
+        problem = f"no file in it ends in {', '.join(FORMATS)} (with .gz or .zst)"
+    elif any(c in root for c in "*?[") and not filesystem.exists(root):
+        found, problem = sorted(filter(_visible, filesystem.glob(root))), "no file matches"
+    elif filesystem.exists(root):
+        return [protocol + root if protocol else path]
+    else:
+        found, problem = [], "no such file"
+    if not found:
+        raise BadInput(f"{redacted(path)}: {problem}")
+    return [protocol + name for name in found]
 
 
 def _visible(name: str) -> bool:
@@ -96,11 +113,9 @@ def raw_records(path: str) -> Iterator[Numbered]:
         for item in readers.get(str(format_of(path)), _jsonl)(path):
             number = item[0]
             yield item
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException, ijson.JSONError) as error:
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
         where = "after row " + str(number) if number >= 0 else "at its beginning"
-        yield number + 1, Bad(f"the file breaks off {where}: {one_line(error)}"), 0
-    except (UnicodeDecodeError, csv.Error) as error:
-        yield number + 1, Bad(f"the file cannot be read past row {number}: {one_line(error)}"), 0
+        yield number + 1, Bad(f"{BROKEN} {where}: {one_line(error)}"), 0
 
 
 def one_line(error: BaseException) -> str:
@@ -196,30 +211,62 @@ def _json(path: str) -> Iterator[Numbered]:
             if whole.strip():
                 yield 0, Bad(f"not JSON: {one_line(error)}"), 0
             return
+        lists = [value for value in record.values() if isinstance(value, list)] if isinstance(record, dict) else []
+        if len(lists) == 1 and not record.keys() & READ_NAMES and all(isinstance(row, dict) for row in lists[0]):
+            yield from ((number, row, 1_000) for number, row in enumerate(lists[0]))  # {"data": [rows], …}
+            return
         yield 0, record if isinstance(record, dict) else Bad("not an object or an array of objects"), len(whole)
         return
     yield from _jsonl(path)
 
 
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:(?P<end>")|\\?\Z)|[{}\[\]]', re.DOTALL)
+
+
 def _array(path: str) -> Iterator[Numbered]:
-    events = ijson.items(_Reader(_blocks(path)), "item", use_float=True)
-    for number, record in enumerate(events):
-        yield number, record if isinstance(record, dict) else Bad(f"not an object: {str(record)[:40]}"), 1_000
+    """The elements of a JSON array, each parsed by itself, so that a bad one costs none of the others."""
+    for number, element in enumerate(_elements(_blocks(path))):
+        if len(element) > MAX_LINE:
+            yield number, _too_long(len(element)), 0
+            continue
+        try:
+            record = orjson.loads(element)
+        except orjson.JSONDecodeError as error:
+            yield number, Bad(f"not JSON: {one_line(error)}"), 0
+            continue
+        yield number, record if isinstance(record, dict) else Bad(f"not an object: {element[:40]!r}"), len(element)
 
 
-class _Reader:
-    """Blocks behind `read(size)`, the one method ijson asks for; a byte-order mark is left out."""
-
-    def __init__(self, blocks: Iterable[bytes]):
-        self.blocks, self.rest, self.first = iter(blocks), b"", True
-
-    def read(self, size: int) -> bytes:
-        if not self.rest:
-            self.rest = next(self.blocks, b"")
-            if self.first:
-                self.rest, self.first = self.rest.removeprefix(b"\xef\xbb\xbf"), False
-        data, self.rest = self.rest[:size], self.rest[size:]
-        return data
+def _elements(blocks: Iterable[bytes]) -> Iterator[bytes]:  # noqa: C901 (one loop over one state)
+    """The elements of an array as bytes, told by the brackets outside strings; raises EOFError if it has no end."""
+    buffer, depth, begin, scanned = b"", 0, 0, 0  # begin: of the element, or of what stands before it
+    for block in blocks:
+        buffer += block
+        for token in _TOKEN.finditer(buffer, scanned):
+            mark = token.group()[:1]
+            if mark == b'"':
+                if token.group("end") is None:  # cut by the end of the block: look again with the next
+                    break
+            elif mark in b"{[":
+                depth += 1
+                if depth == 2 and (stray := buffer[begin : token.start()].strip(b" \t\r\n,")):
+                    yield stray
+                if depth <= 2:
+                    begin = token.start() if depth == 2 else token.end()
+            else:
+                depth -= 1
+                if depth == 1:
+                    yield buffer[begin : token.end()]
+                    begin = token.end()
+                elif depth == 0:
+                    if stray := buffer[begin : token.start()].strip(b" \t\r\n,"):
+                        yield stray
+                    return
+            scanned = token.end()
+        if len(buffer) - begin > 4 * MAX_LINE:
+            raise EOFError(f"an element of more than {4 * MAX_LINE:,} bytes")
+        buffer, scanned, begin = buffer[begin:], scanned - begin, 0
+    raise EOFError("the array has no end")
 
 
 def _parquet(path: str) -> Iterator[Numbered]:
@@ -231,23 +278,41 @@ def _parquet(path: str) -> Iterator[Numbered]:
             file = unpacked
         number = 0
         for batch in pq.ParquetFile(file).iter_batches(1_024):
-            for record in batch.to_pylist():
+            for record in _plain(batch).to_pylist():
                 yield number, record, batch.nbytes // batch.num_rows
                 number += 1
 
 
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with times and dates as text: Python has no nanoseconds, and `meta` is JSON."""
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_temporal(field.type):
+            batch = batch.set_column(place, field.name, batch.column(place).cast(pa.string()))
+    return batch
+
+
 def _csv(path: str) -> Iterator[Numbered]:
     csv.field_size_limit(MAX_LINE)
-    text = io.TextIOWrapper(io.BufferedReader(_Raw(_blocks(path))), encoding="utf-8-sig", newline="")
-    rows = csv.reader(text, strict=True)
-    header = next(rows, None)
-    for number, values in enumerate(rows):
-        if not values:
+    raw = io.BufferedReader(_Raw(_blocks(path)))
+    # A byte that is not UTF-8 becomes a lone surrogate, so that it costs its own row and no other.
+    rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline=""))
+    header = next(rows, [])
+    for number in count():
+        try:
+            values = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield number, Bad(f"not CSV: {one_line(error)}"), 0
             continue
-        if header is None or len(values) != len(header):
-            yield number, Bad(f"{len(values)} values under {len(header or ())} column names"), 0
+        text = "".join(values)
+        if len(values) != len(header):
+            if values:
+                yield number, Bad(f"{len(values)} values under {len(header)} column names"), 0
+        elif not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
+            yield number, Bad("not UTF-8"), 0
         else:
-            yield number, dict(zip(header, values, strict=True)), sum(map(len, values))
+            yield number, dict(zip(header, values, strict=True)), len(text)
 
 
 class _Raw(io.RawIOBase):

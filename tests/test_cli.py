@@ -43,6 +43,9 @@ def test_filter_prints_its_result_on_stdout_and_its_progress_on_stderr(tmp_path)
         (["data.jsonl", "--against", "nope.jsonl"], "nope.jsonl: no such file"),
         (["data.jsonl", "--runner", "spark"], "--runner spark: allowed are native, ray"),
         (["empty.jsonl"], "no usable row"),
+        ([], "Missing argument"),
+        (["data.jsonl", "--nope"], "No such option: --nope"),
+        (["data.jsonl", "--numbers", "maybe"], "'maybe' is not one of 'guard', 'merge'"),
     ],
 )
 def test_a_usage_error_is_one_line_and_exit_2(tmp_path, flags, message):
@@ -69,6 +72,9 @@ def test_against_takes_several_files_after_an_input_and_one_before():
         "filter", "in", "--against", "a", "--against", "b", "-o", "x"
     ]  # fmt: skip
     assert _spread(["filter", "--against", "a", "in", "-o", "x"]) == ["filter", "--against", "a", "in", "-o", "x"]
+    for begin in (["filter", "-o", "x", "in"], ["filter", "--force", "in"]):
+        assert _spread([*begin, "--against", "a", "b"]) == [*begin, "--against", "a", "--against", "b"]
+    assert _spread(["filter", "in", "--against=a", "b"]) == ["filter", "in", "--against=a", "--against", "b"]
     assert _spread(["filter", "in", "-o", "x", "--json"]) == ["filter", "in", "-o", "x", "--json"]
 
 

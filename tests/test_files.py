@@ -237,3 +237,44 @@ def test_many_files_are_one_table_and_large_files_are_streamed(tmp_path):
     assert isinstance(table, daft.DataFrame)
     assert answers(table) == [row["output"] for row in ROWS] * 12
     assert table.to_pydict()["copy"] == [n for n in range(12) for _ in ROWS]
+
+
+def test_a_bad_element_of_an_array_costs_none_of_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("gristmill.formats.BLOCK", 7)  # every token is cut by the end of a block somewhere
+    good = [json.dumps({"instruction": f'Say "{n}" {{[', "output": f"\\{n}"}) for n in range(3)]
+    text = f'[{good[0]}, {{"instruction": NaN}}, 7, {good[1]}, {{"a": {"[" * 3000}{"]" * 3000}}}, "x]", {good[2]}]'
+    (tmp_path / "a.json").write_text(text)
+    records = list(raw_records(str(tmp_path / "a.json")))
+    assert [record["output"] for _, record, _ in records if isinstance(record, dict)] == ["\\0", "\\1", "\\2"]
+    assert len(records) == 7
+    assert [number for number, _, _ in records] == list(range(7))
+
+
+def test_rows_under_the_only_list_of_an_object_are_read(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "data": ROWS}, indent=1))
+    assert answers(read(str(tmp_path / "a.json"))) == [row["output"] for row in ROWS]
+
+
+def test_a_bad_byte_or_quote_in_a_csv_costs_its_own_row(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'prompt,response\na,1\nb,caf\xe9\nc,x"y\nd\ne,"2\n3"\n')
+    records = [record for _, record, _ in raw_records(str(tmp_path / "a.csv"))]
+    assert [r["response"] if isinstance(r, dict) else r.reason for r in records] == [
+        "1", "not UTF-8", 'x"y', "1 values under 2 column names", "2\n3"
+    ]  # fmt: skip
+
+
+def test_times_in_parquet_are_text(tmp_path):
+    table = pa.Table.from_pylist(ROWS).append_column("at", pa.array(range(20), pa.timestamp("ns")))
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "1970-01-01" in read(str(tmp_path / "a.parquet")).to_pydict()["meta"][0]
+
+
+def test_a_filters_output_as_input_is_what_it_kept(tmp_path):
+    for name in ("rows", "kept"):
+        write(tmp_path / f"{name}.parquet")
+    assert expand([str(tmp_path)]) == [str(tmp_path / "kept.parquet")]
+
+
+def test_a_protocol_that_cannot_be_spoken_is_one_line():
+    with pytest.raises(BadInput, match=r"nope://bucket/a\.jsonl: Protocol not known"):
+        expand(["nope://bucket/a.jsonl"])

@@ -194,3 +194,27 @@ def test_every_kind_of_row_is_filtered(tmp_path, rows):
     summary = filter_files([data], tmp_path / "out", Settings())
     assert summary["dropped"].get("exact_duplicate") == 1
     assert len((tmp_path / "out" / "kept.jsonl").read_text().splitlines()) == summary["rows_kept"]
+
+
+def test_an_output_that_holds_an_input_or_a_foreign_file_is_not_replaced(milled, tmp_path):
+    out, _ = milled
+    with pytest.raises(UsageError, match="would replace the input"):
+        filter_files([str(out / "kept.jsonl")], out, Settings(), force=True)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="did not write"):
+        filter_files([str(tmp_path / "data.jsonl")], out, Settings())
+
+
+def test_a_file_that_breaks_off_raises_an_alarm(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(pile())[:-40])
+    summary = filter_files([str(tmp_path / "a.json")], tmp_path / "out", Settings())
+    assert [alarm["name"] for alarm in summary["alarms"]] == ["broken_file"]
+
+
+def test_rows_nobody_answered_pass_without_rules(tmp_path):
+    rows = [{"instruction": "Ask.", "output": None}] * 3 + pile()[:2]
+    evaluation = write(tmp_path / "eval.jsonl", [{"question": QUESTION}])
+    settings = Settings(rules=(), exact=False, near=None, against=[evaluation])
+    assert filter_files([write(tmp_path / "a.jsonl", rows)], tmp_path / "out", settings)["rows_kept"] == 5
+    first = json.loads((tmp_path / "out" / "kept.jsonl").read_text().splitlines()[0])
+    assert first == {"messages": [{"role": "user", "content": "Ask."}]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,7 @@ def filter_command(
 
     Order: rules, scores (--min, --keep-top), contamination (--against), exact duplicates, near duplicates, openings.
     """
-    from gristmill.filter.pipeline import Settings, filter_files
+    from gristmill.filter.pipeline import ALARMS, Settings, filter_files
     from gristmill.filter.rules_file import rules_named
     from gristmill.runner import use_runner
 
@@ -106,6 +107,8 @@ def filter_command(
         max_bad=share("--max-bad", max_bad, zero=True),
         limit=limit,
     )
+    if unknown := set(fail_on or ()) - {*ALARMS, "any"}:
+        raise UsageError(f"--fail-on {unknown.pop()}: allowed are {', '.join(ALARMS)} and any")
     use_runner(runner)
     summary = filter_files(inputs, out, settings, force=force, say=lambda line: typer.echo(line, err=True))
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
@@ -129,9 +132,12 @@ def share(flag: str, value: str, *, zero: bool = False) -> float:
 
 def _number(flag: str, value: str) -> float:
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
-        raise UsageError(f"{flag} …={value}: allowed is a number") from None
+        number = nan
+    if not isfinite(number):
+        raise UsageError(f"{flag} …={value}: allowed is a number")
+    return number
 
 
 def _pairs(flag: str, values: list[str] | None) -> dict[str, str]:

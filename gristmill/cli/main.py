@@ -4,6 +4,7 @@ Modules that take long to import (Daft, Altair) are imported inside the verbs, s
 """
 
 import sys
+from typing import Any
 
 import typer
 
@@ -40,16 +41,35 @@ app.command("why")(why)
 app.command("show")(show)
 
 
+_Misused: type[Any] = typer.BadParameter.__bases__[0]
+"""Click's own error of usage: a missing argument, an unknown flag."""
+
+
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line; the exit code is 0 done, 1 the answer is no, 2 bad input or usage."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(args=_spread(sys.argv[1:] if arguments is None else arguments))
+        sys.exit(app(args=_spread(given), standalone_mode=False))
     except GristmillError as error:
-        typer.echo(f"gristmill: {error}", err=True)
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        _end(str(error), 2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # a full disk, a directory that may not be written
-        typer.echo(f"gristmill: {error}", err=True)
-        sys.exit(2)
+        _end(str(error), 2)
+    except _Misused as error:
+        if not given:
+            error.show()  # the help
+            sys.exit(2)
+        message = " ".join(error.format_message().split())
+        _end(f"{message} See gristmill {given[0] if given[0].isalpha() else ''} --help".replace("  ", " "), 2)
+    except typer.Abort:
+        _end("interrupted", 130)
+
+
+def _end(message: str, code: int) -> None:
+    typer.echo(f"gristmill: {message}", err=True)
+    sys.exit(code)
+
+
+_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact"}
 
 
 def _spread(arguments: list[str]) -> list[str]:
@@ -58,11 +78,15 @@ def _spread(arguments: list[str]) -> list[str]:
     Only once an input has been named, so that in `filter --against A IN` the input stays one.
     """
     spread: list[str] = []
-    several = False
-    for argument in arguments:
-        if several and not argument.startswith("-") and spread[-1] != "--against" and "--against" in spread[:-1]:
-            spread.append("--against")
+    inputs, several = 0, False
+    for place, argument in enumerate(arguments):
+        before = arguments[place - 1] if place else ""
+        is_value = before.startswith("-") and "=" not in before and before not in _SWITCHES
         if argument.startswith("-"):
-            several = argument == "--against" and len(spread) > 1 and not spread[1].startswith("-")
+            several = inputs > 0 and argument.partition("=")[0] == "--against"
+        elif several and not is_value:
+            spread.append("--against")
+        elif place and not is_value:
+            inputs += 1
         spread.append(argument)
     return spread

@@ -40,6 +40,7 @@ from gristmill.filter.ngrams import Index
 from gristmill.filter.rules import DEFAULT_RULES, Rule, apply_rules, describe
 from gristmill.filter.scores import keep_top, minimum_scores
 from gristmill.filter.text import TextOf
+from gristmill.formats import BROKEN, expand
 from gristmill.records import DROPS, Kind, kind_of
 
 WINDOW = 100_000
@@ -47,6 +48,14 @@ WINDOW = 100_000
 
 WORK_FILE = 32 << 20
 """Bytes after which the work table begins a new file; the writer holds a file in memory until then."""
+
+OUTPUTS = {
+    *("rows.parquet", "kept.parquet", "kept.jsonl", "pairs.parquet"),
+    *("bad_rows.jsonl", "summary.json", "report.html"),
+}
+"""The files of an output directory."""
+
+ALARMS = ("broken_file", "large_cluster", "source_loss")
 
 _TRAINED = {"prompt", "tools", "response", "chosen", "rejected", "label"}
 
@@ -101,8 +110,10 @@ def filter_files(
     from gristmill.report.html import write_report  # plots are slow to import
 
     started = time.monotonic()
-    out = Path(out)
+    out = Path(out).resolve() if "://" not in str(out) else Path(out)
     check_replaceable(out, force)
+    if inside := [path for path in expand([*inputs, *settings.against]) if Path(path).resolve().is_relative_to(out)]:
+        raise UsageError(f"-o {out} would replace the input {inside[0]}; name another directory")
     index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
@@ -144,6 +155,7 @@ def _filtered(
         **found,
         "runner": daft.get_or_create_runner().name,
         "stages": stages.done,
+        "alarms": counts["alarms"] + found["alarms"],
     }
     summary["yield"] = summary["rows_kept"] / summary["rows_in"]
     shutil.rmtree(partial / "work")
@@ -161,10 +173,12 @@ def check_replaceable(out: Path, force: bool) -> None:
 
 
 def _is_ours(out: Path) -> bool:
+    """Whether a filter wrote the directory, and all that is in it."""
     try:
-        return "gristmill" in orjson.loads((out / "summary.json").read_bytes())
+        written = "gristmill" in orjson.loads((out / "summary.json").read_bytes())
     except (OSError, orjson.JSONDecodeError):
         return False
+    return written and {path.name for path in out.iterdir()} <= OUTPUTS
 
 
 class _Stages:
@@ -207,14 +221,15 @@ def _measured(
     bad = _bad_rows(table, partial)
     check_bad(len(bad), len(narrow), settings.max_bad, first=bad[0] if bad else None)
     good = narrow.filter(pc.is_null(narrow[BAD]))
+    broken = [
+        {"name": "broken_file", "message": f"{row['source_file']}: {row[BAD]}", "value": 1.0, "limit": 0.0}
+        for row in bad
+        if row[BAD].startswith(BROKEN)
+    ]
     stages.end("read + rules", len(good), len(good) - good["drop_rule"].null_count, f"{len(bad):,} bad rows")
     orders = good[ORDER].combine_chunks().sort()
-    return with_copies(table.where(is_null(col(BAD)))), {
-        "kind": kind,
-        "rows": len(good),
-        "bad": len(bad),
-        "orders": orders,
-    }
+    counts = {"kind": kind, "rows": len(good), "bad": len(bad), "orders": orders, "alarms": broken}
+    return with_copies(table.where(is_null(col(BAD)))), counts
 
 
 def _bad_rows(table: Table, partial: Path) -> list[dict[str, Any]]:

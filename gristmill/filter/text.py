@@ -43,9 +43,12 @@ def _contents(prompt: Series) -> pa.Array:
 
 
 @func.batch(return_dtype=DataType.string())
-def _joined(*parts: Series) -> pa.Array:
-    newline = pa.scalar("\n", pa.large_string())
-    return pc.binary_join_element_wise(*(part.to_arrow() for part in parts), newline, null_handling="skip")
+def _joined(first: Series, *others: Series) -> pa.Array:
+    parts = [part.to_arrow() for part in (first, *others)]
+    if not others:
+        return parts[0]
+    parts[0] = pc.fill_null(parts[0], "")  # Arrow 25 leaves a row out, not empty, where all its parts are null
+    return pc.binary_join_element_wise(*parts, pa.scalar("\n", pa.large_string()), null_handling="skip")
 
 
 @func.batch(return_dtype=DataType.string())
