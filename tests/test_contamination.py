@@ -78,3 +78,16 @@ def test_ids_labels_and_system_prompts_are_no_items():
         ("turns", "x"),
         ("turns", "y"),
     ]
+
+
+def test_an_item_that_repeats_one_word_a_thousand_times_costs_no_more_than_another() -> None:
+    zeros = " ".join(["0"] * 3_000)
+    found = contamination_findings(samples([("Print zeros.", zeros)] * 20), build([Item("e", 0, "answer", zeros)]))
+    assert set(found.findings["drop_rule"].to_pylist()) == {"contaminated"}  # the whole answer
+
+
+def test_an_item_in_a_script_without_spaces_is_found_whole_and_embedded() -> None:
+    question = "小明有十二个苹果他给了小红五个又买了三个请问小明现在一共有多少个苹果"
+    rows = [(question, "十个"), (f"请回答下面的问题。{question}？谢谢", "十个"), ("今天天气怎么样", "很好")]
+    found = contamination_findings(samples(rows), build([Item("e", 0, "question", question)]))
+    assert found.findings["drop_rule"].to_pylist() == ["contaminated", "contaminated"]

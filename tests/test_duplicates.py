@@ -43,3 +43,20 @@ def test_preferences_compare_prompt_chosen_and_rejected():
 
 def test_rows_without_text_and_rows_alone_are_not_found():
     assert len(exact_findings(samples([("", ""), ("", None), ("q", "a")]))) == 0
+
+
+def test_the_equal_of_a_row_that_near_duplicates_remove_names_the_row_that_is_kept(tmp_path):
+    import random
+
+    import pyarrow.parquet as pq
+
+    from gristmill.filter.pipeline import Settings, filter_files
+
+    words = [f"word{n}" for n in random.Random(1).sample(range(9_000), 60)]
+    texts = [" ".join(words), " ".join(words).upper(), " ".join([*words, "end"]), " ".join([*words, "END"])]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"prompt": "q", "response": t}) + "\n" for t in texts))
+    filter_files([str(tmp_path / "a.jsonl")], tmp_path / "out", Settings())
+    rows = pq.read_table(tmp_path / "out" / "rows.parquet").to_pylist()
+    kept_ids = [row["id"] for row in rows if row["drop_rule"] is None]
+    assert len(kept_ids) == 1
+    assert {json.loads(row["drop_evidence"])["id"] for row in rows if row["drop_rule"]} == set(kept_ids)

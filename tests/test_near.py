@@ -232,3 +232,9 @@ def test_near_duplicates_are_sought_among_kept_rows_only():
     near_row = next(r for r in marked.to_pylist() if r["drop_rule"] == "near_duplicate")
     evidence = json.loads(near_row["drop_evidence"])
     assert check[evidence["id"], evidence["copy"]] is None
+
+
+def test_texts_in_a_script_without_spaces_are_compared_by_their_characters():
+    text = "".join(chr(0x4E00 + n * 37 % 5_000) for n in range(300))
+    marked = near(samples([("问", text), ("问", text[:150] + "错" + text[151:]), ("问", text[::-1])]), 0.8).table
+    assert kept(marked).count_rows() == 2

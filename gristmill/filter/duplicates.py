@@ -5,6 +5,7 @@ are compared by two 64-bit hashes. Rows without any text are no duplicates of ea
 """
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from daft import Expression, col, lit
@@ -60,6 +61,23 @@ _SCHEMA = findings_schema(rule_exact_duplicate=pa.float64())
 def _grow(found: dict[str, list[object]], size: int) -> None:
     """Write the size of the group that the last `size` rows are; a group of one was a hash's false agreement."""
     found["rule_exact_duplicate"][-size:] = [float(size) if size > 1 else None] * size
+
+
+def followed(exact: pa.Table, near: pa.Table) -> pa.Table:
+    """Exact findings whose evidence names, for a row that near duplicates removed, the row that one was tied to.
+
+    The texts being equal, the similarity to that row is the removed row's.
+    """
+    lost = near.filter(pc.is_valid(near["drop_rule"]))
+    keys = zip(lost["id"].to_pylist(), lost["copy"].to_pylist(), strict=True)
+    tied = dict(zip(keys, lost["drop_evidence"].to_pylist(), strict=True))
+    told = exact["drop_evidence"].to_pylist()
+    for row, why in enumerate(told):
+        if why is not None:
+            facts = orjson.loads(why)
+            told[row] = tied.get((facts["id"], facts["copy"]), why)
+    place = exact.column_names.index("drop_evidence")
+    return exact.set_column(place, "drop_evidence", pa.array(told, pa.large_string()))
 
 
 def text_hash() -> tuple[Expression, Expression]:

@@ -134,5 +134,6 @@ def candidates(nodes: Nodes, bands: Bands, threshold: float) -> tuple[Ints, Ints
                 one, other = better[begin : begin + _CHUNK], worse[begin : begin + _CHUNK]
                 enough = (low[one] == low[other]).sum(axis=1) >= least
                 pairs.append(one[enough].astype(np.uint64) << np.uint64(32) | other[enough].astype(np.uint64))
-    found = distinct(np.concatenate(pairs))
+        pairs = [distinct(np.concatenate(pairs))]  # a band adds few that the ones before it did not find
+    found = pairs[0]
     return (found >> np.uint64(32)).astype(np.int64), (found & np.uint64(0xFFFFFFFF)).astype(np.int64)

@@ -33,10 +33,12 @@ from gristmill.filter.shingles import jaccards, shingle_column
 from gristmill.filter.text import TextOf, normalized_text
 from gristmill.records import kind_of
 
+PAIRS_PER_ROW = 8
+"""Pairs reported of a row with better ones, the most similar."""
 SOURCE_LOSS, SOURCE_ROWS = 0.5, 100
 """A source of at least so many rows that loses more than this share raises the alarm `source_loss`."""
 LARGE_CLUSTER = 1_000
-"""A kept row with more duplicates than this raises the alarm `large_cluster`."""
+"""A cluster of more rows than this, the kept one among them, raises the alarm `large_cluster`."""
 
 Numbers = Literal["guard", "merge"]
 
@@ -109,6 +111,7 @@ def near_findings(
     flagged = (similarity >= threshold) & twins if numbers == "guard" else np.zeros(len(twins), bool)
     findings = _findings(nodes, tied, threshold, (left, right, similarity, flagged))
     clock.end("choosing")
+    few = _most_similar(left, right, similarity)
     report = {
         "threshold": threshold,
         "recall": recall,
@@ -116,12 +119,12 @@ def near_findings(
         "rows_per_band": bands.rows,
         "s_curve": bands.s_curve(),
         "candidates": len(found),
-        "pairs": len(left),
+        "pairs": len(few),
         "number_twins": pc.sum(pc.is_valid(findings["flag_number_twin"])).as_py() or 0,
         **_losses(findings, nodes),
         "seconds": clock.seconds,
     }
-    return NearFindings(findings, _pairs(nodes, left, right, similarity, twins), report)
+    return NearFindings(findings, _pairs(nodes, left[few], right[few], similarity[few], twins[few]), report)
 
 
 class _Clock:
@@ -217,6 +220,16 @@ PAIRS = pa.schema(
 """Verified pairs, the better row first."""
 
 
+def _most_similar(left: Ints, right: Ints, similarity: npt.NDArray[np.float64]) -> Ints:
+    """The pairs to report: of each worse row the `PAIRS_PER_ROW` most similar (a template has them by the million)."""
+    order = np.lexsort((left, -similarity, right))
+    begins = np.ones(len(order), bool)
+    begins[1:] = right[order][1:] != right[order][:-1]
+    start = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    few: Ints = order[np.arange(len(order)) - start < PAIRS_PER_ROW]
+    return few
+
+
 def _pairs(nodes: Nodes, left: Ints, right: Ints, similarity: Any, twins: Any) -> pa.Table:
     """Verified pairs by key, the better row first, sorted."""
     columns: dict[str, Any] = {}
@@ -252,6 +265,6 @@ def _losses(findings: pa.Table, nodes: Nodes) -> dict[str, Any]:
         if share > SOURCE_LOSS and nodes.by_source[name] >= SOURCE_ROWS
     ]
     if largest > LARGE_CLUSTER:
-        message = f"one kept row stands for {largest:,} near duplicates (over {LARGE_CLUSTER:,})"
+        message = f"{largest:,} near duplicates are one cluster, of which one row is kept (over {LARGE_CLUSTER:,})"
         alarms.append({"name": "large_cluster", "message": message, "value": largest, "limit": LARGE_CLUSTER})
     return {"clusters": len(centres), "largest_cluster": largest, "source_loss": shares, "alarms": alarms}

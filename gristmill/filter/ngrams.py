@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from gristmill.filter.text import unified
 
 N = 8
 COMMON = 10
-"""An 8-gram in more than this many records of one evaluation file is boilerplate (an instruction) and left out."""
+"""An 8-gram in more than this many records of one evaluation file is boilerplate (an instruction) and left out, and so
+is one that a record repeats more often (a table of zeros)."""
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,8 +63,7 @@ def load(path: str) -> Index:
 
 def normalized_words(texts: list[str]) -> list[list[str]]:
     """The words of each text, normalised as `filter/text.py` does, outside a table."""
-    nfkc = pc.utf8_normalize(pa.array(texts, pa.large_string()), "NFKC").to_pylist()
-    return [text.lower().split() for text in nfkc]
+    return [text.lower().split() for text in unified(pa.array(texts, pa.large_string())).to_pylist()]
 
 
 def build(items: Iterable[Item]) -> Index:
@@ -102,8 +103,8 @@ def gram_hashes(tokens: Array) -> Array:
 
 
 def _common(hashes: Array, files: Array, numbers: Array) -> Array:
-    """Which 8-grams stand in more than COMMON records of one file."""
-    triples = np.stack([hashes, files.astype(np.uint64), numbers.astype(np.uint64)], axis=1)
-    unique = np.unique(triples, axis=0)
-    pairs, counts = np.unique(unique[:, :2], axis=0, return_counts=True)
-    return np.isin(hashes, pairs[counts > COMMON, 0])
+    """Which 8-grams stand in more than COMMON records of one file, or more often than that in one record."""
+    places = np.stack([hashes, files.astype(np.uint64), numbers.astype(np.uint64)], axis=1)
+    records, times = np.unique(places, axis=0, return_counts=True)
+    pairs, counts = np.unique(records[:, :2], axis=0, return_counts=True)
+    return np.isin(hashes, np.concatenate([pairs[counts > COMMON, 0], records[times > COMMON, 0]]))

@@ -33,7 +33,7 @@ from gristmill.files import BAD, ORDER, check_bad, scan, with_copies
 from gristmill.filter.balance import Balance
 from gristmill.filter.collapse import openings_findings
 from gristmill.filter.contamination import contamination_findings, index_files
-from gristmill.filter.duplicates import exact_findings
+from gristmill.filter.duplicates import exact_findings, followed
 from gristmill.filter.marks import Table, kept, mark
 from gristmill.filter.near import PAIRS, near_findings
 from gristmill.filter.ngrams import Index
@@ -263,8 +263,11 @@ def _judged(
         contamination = contamination_findings(table, index, text=settings.text)
         found["contamination"] = contamination.evaluations
         table, left = stage("contamination", table, contamination.findings, left)
+    exact = None
+    unmarked = table
     if settings.exact:
-        table, left = stage("exact", table, exact_findings(table, text=settings.text, prefer=settings.prefer), left)
+        exact = exact_findings(table, text=settings.text, prefer=settings.prefer)
+        table, left = stage("exact", table, exact, left)
     pairs = PAIRS.empty_table()
     if settings.near is not None:
         near = near_findings(
@@ -279,6 +282,8 @@ def _judged(
         found["near_duplicates"] = near.report
         found["alarms"] += near.report["alarms"]
         pairs = near.pairs
+        if exact is not None:  # an equal of a row that falls to a third is a duplicate of the third
+            table = mark(unmarked, followed(exact, near.findings))
         table, left = stage("near", table, near.findings, left)
     pq.write_table(pairs, partial / "pairs.parquet")
     openings = openings_findings(table, mark=settings.collapse == "mark", prefer=settings.prefer)

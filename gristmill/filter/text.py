@@ -1,7 +1,8 @@
 """The text that the duplicate and contamination steps compare.
 
-NFKC, lower case, white space folded to single spaces and trimmed; words are what stands between spaces. Zero-width
-characters (U+200B) are kept: they are not white space in Unicode.
+NFKC, lower case, white space folded to single spaces and trimmed; words are what stands between spaces. In Chinese,
+Japanese, Thai, Lao, Khmer and Burmese, which are written without spaces, every character is a word. Zero-width characters
+(U+200B) are kept: they are not white space in Unicode.
 """
 
 from typing import Literal, get_args
@@ -58,7 +59,15 @@ def _nfkc(text: Series) -> pa.Array:
     if pc.all(plain).as_py():
         return texts
     others = pc.invert(plain)  # ASCII is in every normal form, and looking is ten times as fast as normalising
-    return pc.replace_with_mask(texts, others, pc.utf8_normalize(texts.filter(others), "NFKC"))
+    return pc.replace_with_mask(texts, others, unified(texts.filter(others)))
+
+
+def unified(texts: pa.Array) -> pa.Array:
+    """Texts in NFKC, with every character of a script that is written without spaces as a word of its own."""
+    return pc.replace_substring_regex(pc.utf8_normalize(texts, "NFKC"), _SPACELESS, r" \1 ")
+
+
+_SPACELESS = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"
 
 
 def normalized(text: Expression) -> Expression:
