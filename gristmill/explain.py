@@ -59,7 +59,7 @@ def history(directory: Path, row: str) -> Row:
     path = directory / "rows.parquet"
     place = re.fullmatch(r"(.+):(\d+)", row)
     if place and not re.fullmatch(r"g1:[0-9a-f]*", row):
-        found = _by_place(directory, place[1], int(place[2]))
+        found = _by_place(directory, place[1], min(int(place[2]), 2**63 - 1))
         if "bad" in found:
             return found
         chosen = found["copy"]

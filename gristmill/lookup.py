@@ -14,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gristmill.errors import BadInput
+
 Key = tuple[str, int]
 Row = dict[str, Any]
 
@@ -21,8 +23,11 @@ BATCH = 4096
 
 
 def columns_of(path: Path) -> list[str]:
-    """The names of the columns of a Parquet file, in order."""
-    names: list[str] = pq.read_schema(path).names
+    """The names of the columns of a Parquet file, in order; raises BadInput for a file that is none."""
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{path}: not a Parquet file ({' '.join(str(error).split())})") from None
     return names
 
 

@@ -216,3 +216,8 @@ def test_describe_is_plain_json() -> None:
     figures = {limit["measure"]: limit.get("most") for limit in described["repetitive"]["cases"][0]}
     assert [figures[f"top_{n}gram"] for n in (2, 3, 4)] == [0.20, 0.18, 0.16]
     assert [figures[f"dup_{n}gram"] for n in range(5, 11)] == [0.15, 0.14, 0.13, 0.12, 0.11, 0.10]
+
+
+def test_a_number_without_a_limit_is_no_condition() -> None:
+    with pytest.raises(UsageError, match="is a number; give least or most"):
+        apply_rules(samples([("q", "a")]), [own_rule("long", where="length(response)")])

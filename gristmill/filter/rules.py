@@ -119,11 +119,12 @@ def _own(table: Table, rule: Rule) -> Expression:
     if rule.function is not None:
         value = _python(table, rule.name, rule.function)
     else:
-        value = _sql(table, rule.name, rule.where or "")
+        value = _sql(table, rule)
     return when(is_null(col("drop_rule")), value).otherwise(lit(None).cast(_FLOAT))
 
 
-def _sql(table: Table, name: str, where: str) -> Expression:
+def _sql(table: Table, rule: Rule) -> Expression:
+    name, where = rule.name, rule.where or ""
     try:
         value = daft.sql_expr(f"({where})")  # without brackets, Daft reads `a likee` as the column a, renamed
         dtype = table.select(value.alias("value")).schema()["value"].dtype
@@ -134,6 +135,8 @@ def _sql(table: Table, name: str, where: str) -> Expression:
         ) from error
     if not (dtype.is_boolean() or dtype.is_numeric()):
         raise UsageError(f"rule {name}: where: {where!r} is {dtype}; it must be true or false, or a number")
+    if not dtype.is_boolean() and rule.cases == own_rule(name, where=where).cases:
+        raise UsageError(f"rule {name}: where: {where!r} is a number; give least or most, or compare it")
     return value.cast(_FLOAT)
 
 

@@ -1,7 +1,7 @@
 """The text that the duplicate and contamination steps compare.
 
 NFKC, lower case, white space folded to single spaces and trimmed; words are what stands between spaces. In Chinese,
-Japanese, Thai, Lao, Khmer and Burmese, which are written without spaces, every character is a word. Zero-width characters
+Japanese, Thai, Lao, Khmer and Burmese, written without spaces, every character is a word. Zero-width characters
 (U+200B) are kept: they are not white space in Unicode.
 """
 
