@@ -116,10 +116,7 @@ def _texts(prompt: Series, answer: Series | None, rows: Any) -> tuple[pa.Array, 
 
 def _own(table: Table, rule: Rule) -> Expression:
     """The measure of a user's rule: 1 or 0 for a condition, else its number; null on rows dropped before."""
-    if rule.function is not None:
-        value = _python(table, rule.name, rule.function)
-    else:
-        value = _sql(table, rule)
+    value = _python(table, rule.name, rule.function) if rule.function is not None else _sql(table, rule)
     return when(is_null(col("drop_rule")), value).otherwise(lit(None).cast(_FLOAT))
 
 
