@@ -19,12 +19,6 @@ def show_lines(lines: Iterable[Text | str]) -> None:
         console.print(line, soft_wrap=not console.is_terminal)
 
 
-def styled() -> bool:
-    """Whether differences can be shown by colour alone."""
-    console = Console(file=sys.stdout)
-    return console.is_terminal and not console.no_color
-
-
 def title(text: str) -> Text:
     """A heading within the output."""
     return Text(f"\n{visible(text, one_line=True)}", style="bold")
