@@ -9,6 +9,7 @@ import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
@@ -132,7 +133,7 @@ def _blocks(path: str) -> Iterator[bytes]:
     """The decompressed bytes of a file, about a megabyte at a time; raises EOFError if the stream ends early."""
     new: Callable[[], Any] | None = None
     if path.lower().endswith(".gz"):
-        new = lambda: zlib.decompressobj(wbits=31)  # noqa: E731 (31: a gzip header and trailer)
+        new = partial(zlib.decompressobj, wbits=31)  # 31: a gzip header and trailer
     elif path.lower().endswith(".zst"):
         new = zstandard.ZstdDecompressor().decompressobj
     with _open(path) as file:

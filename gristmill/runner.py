@@ -1,5 +1,7 @@
 """Which of Daft's two runners the process uses; one runner a process, chosen before the first table."""
 
+from importlib.util import find_spec
+
 import daft
 
 from gristmill.errors import UsageError
@@ -11,10 +13,8 @@ def use_runner(name: str) -> None:
     if kind == "native" and not address:
         daft.set_runner_native()
     elif kind == "ray":
-        try:
-            import ray  # noqa: F401 (only to say what to install)
-        except ImportError:
-            raise UsageError(f"--runner {name}: Ray is not installed; pip install 'gristmill[ray]'") from None
+        if find_spec("ray") is None:
+            raise UsageError(f"--runner {name}: Ray is not installed; pip install 'gristmill[ray]'")
         daft.set_runner_ray(address or None)
     else:
         raise UsageError(f"--runner {name}: allowed are native, ray and ray:ADDRESS")

@@ -16,7 +16,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -143,12 +143,12 @@ def _own(where: str, entry: RuleEntry, built_in: list[str]) -> Rule:
 def _imported(where: str, name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     try:
-        function = getattr(importlib.import_module(module), attribute)
+        function: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UsageError(f"{where}: function: {name!r} cannot be imported ({error}); write module:function") from error
     if not callable(function):
         raise UsageError(f"{where}: function: {name!r} is {type(function).__name__}; it must be callable")
-    return function  # type: ignore[no-any-return]
+    return cast(Callable[..., Any], function)
 
 
 def _changed(where: str, entry: RuleEntry, rule: Rule) -> Rule:
