@@ -19,8 +19,8 @@ import scipy.sparse
 from data import rows, table, write
 
 from gristmill.files import read
-from gristmill.filter.marks import Table, mark
-from gristmill.filter.near import near_findings
+from gristmill.filter.marks import Table
+from gristmill.filter.near import near
 from gristmill.filter.text import normalized_text
 
 THRESHOLD = 0.8
@@ -54,8 +54,8 @@ def similar_pairs(texts: list[str]) -> Pairs:
 
 def measured(rows_: Table, numbers: str, text: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The marked rows in survivor order, and their normalised texts."""
-    found = near_findings(rows_, THRESHOLD, numbers=numbers, text=text)
-    marked = mark(rows_, found.findings).with_column("text", normalized_text("sample", text))
+    found = near(rows_, THRESHOLD, numbers=numbers, text=text)
+    marked = found.table.with_column("text", normalized_text("sample", text))
     names = ("id", "copy", "meta", "text", "drop_rule", "drop_value", "drop_evidence", "flag_number_twin")
     ordered = marked.select(*names).sort(["id", "copy"]).to_pylist()
     return ordered, [row["text"] for row in ordered]

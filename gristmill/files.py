@@ -123,8 +123,10 @@ class _Source(DataSource):
         return daft.Schema.from_pyarrow_schema(self.arrow_schema)
 
     async def get_tasks(self, pushdowns: Any) -> AsyncIterator[DataSourceTask]:  # noqa: ARG002 (Daft prunes above us)
-        # A limit counts over all files, so it makes one task of them.
-        groups = [self.paths] if self.limit is not None else [[path] for path in self.paths]
+        # A limit counts over all files, so it makes one task of them; on one machine so does the order, which the
+        # engine keeps within a task but for neighbours (parsing is Python, so two tasks would take turns anyway).
+        here = daft.get_or_create_runner().name == "native"
+        groups = [self.paths] if here or self.limit is not None else [[path] for path in self.paths]
         first = 0
         for group in groups:
             yield _Files(self, group, first)

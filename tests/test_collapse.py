@@ -1,4 +1,4 @@
-from gristmill.filter.collapse import mark_openings, openings_findings
+from gristmill.filter.collapse import mark_openings
 from tests.tables import by_row, samples, table
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import DataType, Expression, Series, col, func
-from daft.functions import list_join
+from daft import DataType, Expression, Series, col, func, lit
+from daft.functions import fill_null, list_join
 
 from gristmill.filter.marks import Table
 from gristmill.filter.shingles import Hashes, shingle_column
@@ -27,14 +27,17 @@ Common = dict[str, Hashes]
 def measure_boilerplate(rows: Table, share: float) -> Common:
     """The 5-grams that more than `share` of the sampled rows of each source have; at least two rows must.
 
-    `rows` has `id`, `copy`, `source_file` and `_text`, the normalised text.
+    `rows` has `id`, `source_file` and `_text`, the normalised text; equal rows count once.
     """
-    keys = rows.select("id", "copy", "source_file").to_arrow().sort_by("id")
+    rows = rows.with_column("source_file", fill_null(col("source_file"), lit("")))
+    keys = rows.select("id", "source_file").to_arrow().group_by(["id", "source_file"]).aggregate([]).sort_by("id")
     common: Common = {}
     for source in pc.unique(keys["source_file"]).to_pylist():
-        sample = keys.filter(pc.equal(keys["source_file"], source)).slice(0, SAMPLE).select(["id", "copy"])
-        texts = rows.join(daft.from_arrow(sample), on=["id", "copy"]).select(shingle_column(col("_text")).alias("_s"))
-        shingles = pc.struct_field(texts.to_arrow()["_s"], "shingles").combine_chunks().flatten().to_numpy()
+        sample = keys.filter(pc.equal(keys["source_file"], source)).slice(0, SAMPLE)
+        found = rows.join(daft.from_arrow(sample), on=["id", "source_file"])
+        texts = found.select("id", shingle_column(col("_text")).alias("_s")).to_arrow()
+        _, once = np.unique(texts["id"].to_numpy(), return_index=True)
+        shingles = pc.struct_field(texts["_s"].take(pa.array(once)), "shingles").combine_chunks().flatten().to_numpy()
         values, counts = np.unique(shingles, return_counts=True)
         common[source] = values[counts > max(share * len(sample), 1)]
     return common
@@ -61,7 +64,7 @@ def masked_sets(lists: Any, sources: pa.ChunkedArray, common: Common | None) -> 
     hashes = lists.flatten().to_numpy()
     sizes = pc.list_value_length(lists).to_numpy()
     if common:
-        names = sources.to_pylist()
+        names = [name or "" for name in sources.to_pylist()]
         owner = np.repeat(np.arange(len(sizes)), sizes)
         dull = np.zeros(len(hashes), bool)
         for source, values in common.items():

@@ -21,8 +21,9 @@ from daft import DataType, Series, col, func, lit
 from daft.functions import list_count
 
 from gristmill.errors import BadInput
-from gristmill.filter.marks import Table, evidence, findings_schema, kept, mark
+from gristmill.filter.marks import KEY, Table, evidence, findings_schema, kept, mark
 from gristmill.filter.ngrams import Array, Index, Item, N, build, gram_hashes
+from gristmill.filter.row_keys import keyed, keys_of
 from gristmill.filter.text import TextOf, normalized_text
 from gristmill.formats import Bad, expand, raw_records
 from gristmill.records import kind_of
@@ -38,7 +39,7 @@ _SKIPPED = ("id", "idx", "key", "type", "level", "category", "label", "entry_poi
 
 
 class Contamination(NamedTuple):
-    """Findings with `rule_contaminated` (highest share, 0 to 1; null where nothing is shared), a dict an evaluation."""
+    """Findings with `rule_contaminated` (highest share, 0 to 1) by row number, and a dict an evaluation."""
 
     findings: pa.Table
     evaluations: list[dict[str, Any]]
@@ -76,16 +77,12 @@ def index_files(paths: Sequence[str]) -> Index:
     return build(items)
 
 
-def contamination_findings(table: Table, index: Index, *, text: TextOf = "both") -> Contamination:
-    """Match the kept rows against an index; rows that share an 8-gram are measured, those a rule hits drop.
-
-    An evaluation's dict has `evaluation` (its file), `items` (records), `items_hit`, `share` (of the items), `rows`
-    (that drop for it) and `flagged`.
-    """
+def contamination_hits(table: Table, index: Index, *, carry: Sequence[str], text: TextOf = "both") -> Table:
+    """The rows that share an 8-gram with an evaluation, or are a short item of it: `carry` and `hits`, lazily."""
     kind = kind_of(table.column_names)
     parts: list[TextOf] = ["prompt", "response"] if text == "both" and kind != "prompt" else [text]
     texts = [normalized_text(kind, part) for part in parts]
-    words = pa.array(bytes(index.vocabulary).decode().split("\n"), pa.large_string())
+    words = _vocabulary(index)
     short = [_whole_items(index, words, SHORTEST[part == "response"]) for part in parts]
 
     @func.batch(return_dtype=DataType.from_arrow_type(_MATCH))
@@ -96,13 +93,55 @@ def contamination_findings(table: Table, index: Index, *, text: TextOf = "both")
                 rows[row] += hits
         return pa.array(rows, _MATCH)
 
-    found = kept(table).select(col("id"), col("copy"), match(*texts).alias("hits"))
-    return _summary(found.where(list_count(col("hits")) > lit(0)).to_pylist(), index, words.to_pylist())
+    return table.select(*carry, match(*texts).alias("hits")).where(list_count(col("hits")) > lit(0))
 
 
 def mark_contaminated(table: Table, index: Index, *, text: TextOf = "both") -> Table:
-    """The table with `rule_contaminated`, and the rows that hold an evaluation's item dropped as `contaminated`."""
-    return mark(table, contamination_findings(table, index, text=text).findings)
+    """The table with `rule_contaminated`, and the rows that hold an evaluation's item dropped as `contaminated`.
+
+    `rule_contaminated` is the highest share of an item found in a row that shares an 8-gram with one.
+    """
+    hits = contamination_hits(kept(table), index, carry=KEY, text=text).to_arrow()
+    keys = keys_of(hits["id"], hits["copy"].to_numpy())
+    found = contamination_findings(np.arange(len(hits)), hits["hits"].to_pylist(), index)
+    return mark(table, keyed(found.findings, keys))
+
+
+def contamination_findings(rows: Array, hits: list[list[dict[str, Any]]], index: Index) -> Contamination:
+    """Judge the hits of kept rows: findings by row number, and what was found of each evaluation.
+
+    An evaluation's dict has `evaluation` (its file), `items` (records), `items_hit`, `share` (of the items), `rows`
+    (that drop for it) and `flagged`.
+    """
+    words = _vocabulary(index).to_pylist()
+    findings, items, dropped = [], defaultdict(set), Counter[str]()
+    for row, its_hits in zip(rows.tolist(), hits, strict=True):
+        finding = {"row": row, "rule_contaminated": max((h["share"] for h in its_hits), default=0.0)}
+        fatal = [h for h in its_hits if h["share"] > SHARE or h["run"] >= RUN]
+        for hit in fatal:
+            items[str(index.files[hit["item"]])].add(int(index.numbers[hit["item"]]))
+        dropped.update({str(index.files[h["item"]]) for h in fatal})
+        if fatal:
+            best = min(fatal, key=lambda h: (-h["share"], -h["run"], h["item"], h["at"]))
+            finding |= _drop(best, index, words)
+        findings.append(finding)
+    evaluations = []
+    for file in sorted(set(index.files.tolist())):
+        total = len(set(index.numbers[index.files == file].tolist()))
+        share = len(items[file]) / total
+        evaluations.append(
+            {"evaluation": file, "items": total, "items_hit": len(items[file]), "share": share}
+            | {"rows": dropped[file], "flagged": share > FLAG}
+        )
+    return Contamination(pa.Table.from_pylist(findings, schema=_FINDINGS).sort_by("row"), evaluations)
+
+
+_FINDINGS = findings_schema(rule_contaminated=pa.float64())
+
+
+def _vocabulary(index: Index) -> pa.Array:
+    """The words of an index in order of their numbers."""
+    return pa.array(bytes(index.vocabulary).decode().split("\n"), pa.large_string())
 
 
 _HIT = [("item", pa.int64()), ("share", pa.float64()), ("run", pa.int64()), ("at", pa.int64()), ("whole", pa.bool_())]
@@ -174,31 +213,6 @@ def _length(index: Index, item: int) -> int:
 
 def _hit(item: int, share: float, run: int, at: int, whole: bool) -> dict[str, Any]:
     return {"item": int(item), "share": share, "run": int(run), "at": int(at), "whole": whole}
-
-
-def _summary(found: list[dict[str, Any]], index: Index, words: list[str]) -> Contamination:
-    findings, items, rows = [], defaultdict(set), Counter[str]()
-    for row in found:
-        hits = row.pop("hits") or []
-        finding = row | {"rule_contaminated": max((h["share"] for h in hits), default=0.0)}
-        fatal = [h for h in hits if h["share"] > SHARE or h["run"] >= RUN]
-        for hit in fatal:
-            items[str(index.files[hit["item"]])].add(int(index.numbers[hit["item"]]))
-        rows.update({str(index.files[h["item"]]) for h in fatal})
-        if fatal:
-            best = min(fatal, key=lambda h: (-h["share"], -h["run"], h["item"], h["at"]))
-            finding |= _drop(best, index, words)
-        findings.append(finding)
-    table = pa.Table.from_pylist(findings, schema=findings_schema(rule_contaminated=pa.float64()))
-    evaluations = []
-    for file in sorted(set(index.files.tolist())):
-        total = len(set(index.numbers[index.files == file].tolist()))
-        share = len(items[file]) / total
-        evaluations.append(
-            {"evaluation": file, "items": total, "items_hit": len(items[file]), "share": share}
-            | {"rows": rows[file], "flagged": share > FLAG}
-        )
-    return Contamination(table, evaluations)
 
 
 def _drop(hit: dict[str, Any], index: Index, words: list[str]) -> dict[str, Any]:

@@ -8,13 +8,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import Expression, col, lit
-from daft.functions import hash as daft_hash
 
-from gristmill.errors import UsageError
-from gristmill.filter.marks import Table, evidence, findings_schema, kept, mark
-from gristmill.filter.text import TextOf, normalized_text
-from gristmill.records import kind_of
+from gristmill.filter.marks import Table, evidence, findings_schema, mark
+from gristmill.filter.row_keys import best_first, keyed
+from gristmill.filter.signatures import Signed, signed
+from gristmill.filter.text import TextOf
 
 
 def exact(table: Table, *, text: TextOf = "both", prefer: str | None = None) -> Table:
@@ -22,54 +20,52 @@ def exact(table: Table, *, text: TextOf = "both", prefer: str | None = None) -> 
 
     Measures `rule_exact_duplicate`, the size of the group, on the rows of groups of two and more.
     """
-    return mark(table, exact_findings(table, text=text, prefer=prefer))
+    rows, _ = signed(table, text=text, prefer=prefer)
+    return mark(table, keyed(exact_findings(rows), rows.keys))
 
 
-def exact_findings(table: Table, *, text: TextOf = "both", prefer: str | None = None) -> pa.Table:
-    """What `exact` marks, keyed by (`id`, `copy`)."""
-    rows = kept(table).with_column("_text", normalized_text(kind_of(table.column_names), text))
-    keys = rows.where(col("_text") != lit("")).select("id", "copy", *text_hash(), preference(table, prefer)).to_arrow()
-    first = keys["_h1"].to_numpy()
+def exact_findings(signed: Signed) -> pa.Table:
+    """What `exact` marks, by row number."""
+    lines = signed.text_lines()
+    first, second = (signed.column(name)[lines] for name in ("_h1", "_h2"))
     order = np.argsort(first, kind="stable")
-    again = np.zeros(len(keys), bool)
+    again = np.zeros(len(lines), bool)
     same = first[order][1:] == first[order][:-1]
     again[order[1:][same]] = again[order[:-1][same]] = True
-    groups = keys.filter(pa.array(again))
-    groups = groups.take(survivor_order(groups, ["_h1", "_h2"]))
-    ids, copies = groups["id"].to_pylist(), groups["copy"].to_pylist()
-    hashes = list(zip(groups["_h1"].to_pylist(), groups["_h2"].to_pylist(), strict=True))
-    found: dict[str, list[object]] = {name: [] for name in _SCHEMA.names}
-    best = 0
-    for row, text_hashes in enumerate(hashes):
-        if row and hashes[best] != text_hashes:
-            _grow(found, row - best)
-            best = row
-        rule, value, why = None, None, None
-        if row != best:
-            rule, value = "exact_duplicate", 1.0
-            why = evidence(id=ids[best], copy=copies[best], jaccard=1.0)
-        for name, entry in zip(_SCHEMA.names, (ids[row], copies[row], rule, value, value, why, None), strict=True):
-            found[name].append(entry)
-    if hashes:
-        _grow(found, len(hashes) - best)
-    return pa.table(found, schema=_SCHEMA)
+    first, second, rows = first[again], second[again], signed.rows[lines[again]]
+    rank = np.empty(len(signed.kept), np.int64)
+    rank[best_first(signed.keys, rows, signed.score)] = np.arange(len(rows))
+    order = np.lexsort((rank[rows], second, first))
+    first, second, rows = first[order], second[order], rows[order]
+    begins = np.ones(len(rows), bool)
+    begins[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    group = np.cumsum(begins) - 1
+    sizes = np.bincount(group, minlength=1)[group] if len(group) else group
+    best = rows[begins][group]
+    in_group = sizes > 1  # a group of one was a false agreement of the first hash
+    rows, best, sizes = rows[in_group], best[in_group], sizes[in_group]
+    lost = rows != best
+    why = np.full(len(rows), None, object)
+    copies = signed.keys.copy[best[lost]].tolist()
+    ids = signed.keys.ids(best[lost])
+    why[lost] = [evidence(id=id, copy=copy, jaccard=1.0) for id, copy in zip(ids, copies, strict=True)]
+    one = pa.array(np.ones(len(rows)), mask=~lost)
+    rule = pc.if_else(pa.array(lost), "exact_duplicate", pa.scalar(None, pa.large_string()))
+    columns = [pa.array(rows), rule, one, one, pa.array(why, pa.large_string()), pa.array(sizes.astype(np.float64))]
+    return pa.table(columns, schema=_SCHEMA).sort_by("row")
 
 
 _SCHEMA = findings_schema(rule_exact_duplicate=pa.float64())
 
 
-def _grow(found: dict[str, list[object]], size: int) -> None:
-    """Write the size of the group that the last `size` rows are; a group of one was a hash's false agreement."""
-    found["rule_exact_duplicate"][-size:] = [float(size) if size > 1 else None] * size
-
-
-def followed(exact: pa.Table, near: pa.Table) -> pa.Table:
+def followed(exact: pa.Table, near: pa.Table, signed: Signed) -> pa.Table:
     """Exact findings whose evidence names, for a row that near duplicates removed, the row that one was tied to.
 
     The texts being equal, the similarity to that row is the removed row's.
     """
     lost = near.filter(pc.is_valid(near["drop_rule"]))
-    keys = zip(lost["id"].to_pylist(), lost["copy"].to_pylist(), strict=True)
+    rows = lost["row"].to_numpy()
+    keys = zip(signed.keys.ids(rows), signed.keys.copy[rows].tolist(), strict=True)
     tied = dict(zip(keys, lost["drop_evidence"].to_pylist(), strict=True))
     told = exact["drop_evidence"].to_pylist()
     for row, why in enumerate(told):
@@ -78,25 +74,3 @@ def followed(exact: pa.Table, near: pa.Table) -> pa.Table:
             told[row] = tied.get((facts["id"], facts["copy"]), why)
     place = exact.column_names.index("drop_evidence")
     return exact.set_column(place, "drop_evidence", pa.array(told, pa.large_string()))
-
-
-def text_hash() -> tuple[Expression, Expression]:
-    """128 bits of the column `_text` as `_h1` and `_h2`."""
-    return daft_hash(col("_text")).alias("_h1"), daft_hash(col("_text"), seed=lit(1)).alias("_h2")
-
-
-def preference(table: Table, prefer: str | None) -> Expression:
-    """The score that chooses survivors as `_prefer` (null where none is named); raises UsageError if there is none."""
-    if prefer is None:
-        return lit(None).cast("float64").alias("_prefer")
-    name = f"score_{prefer}"
-    if name not in table.column_names:
-        scores = ", ".join(c.removeprefix("score_") for c in table.column_names if c.startswith("score_"))
-        raise UsageError(f"--prefer {prefer}: no column {name}; the scores are {scores or '(none)'}")
-    return col(name).alias("_prefer")
-
-
-def survivor_order(keys: pa.Table, group: list[str]) -> pa.Array:
-    """Row numbers sorted by the group columns, then best first: score descending (null last), then (id, copy)."""
-    best_first = keys.append_column("_best", pc.negate(pc.fill_null(keys["_prefer"], -np.inf)))
-    return pc.sort_indices(best_first, sort_keys=[(name, "ascending") for name in (*group, "_best", "id", "copy")])

@@ -1,127 +1,101 @@
-"""Locality-sensitive hashing: from texts to the pairs that are worth verifying.
+"""Locality-sensitive hashing: from signatures to the pairs that are worth verifying, a band at a time.
 
-A signature is a row's MinHashes, of which 64 bits a band and the low byte of each hash are held. Rows of equal text are
-one node: as plain edges, copies of a removed row would survive. Not covered: verifying the pairs (`near.py`).
+Memory holds one band of all rows (8 bytes a row, and its sorted copy) and the whole signatures only of rows that share
+a band with another. Rows of equal text are one node: as plain edges, copies of a removed row would survive. Not
+covered: verifying the pairs (`near.py`).
 """
 
-from collections import Counter
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from daft import DataType, Series, col, func, lit
-from daft.functions import minhash
 
 from gristmill.filter.bands import Bands
-from gristmill.filter.boilerplate import Common, masked_text
-from gristmill.filter.duplicates import survivor_order, text_hash
-from gristmill.filter.marks import Table
-from gristmill.filter.shingles import NGRAM, distinct
+from gristmill.filter.row_keys import Hashes, Ints, best_first
+from gristmill.filter.shingles import distinct
+from gristmill.filter.signatures import Signed, band_names
 
 CENTRES = 32
 """Best-ranked nodes of a bucket that each of its nodes is compared with: bounds the work in data made of templates."""
 REPORTED = 0.5
 """Jaccard similarity from which a verified pair is reported."""
 
-Ints = npt.NDArray[np.int64]
-
 _CHUNK = 100_000
 
 
-@dataclass
-class Nodes:
-    """The distinct texts, best first. `members` are all rows; `keys[first[node] : first[node + 1]]` those of a node."""
+class Nodes(NamedTuple):
+    """The distinct texts, best first: `rows[first[node] : first[node + 1]]` are the numbers of a node's rows, the best
+    first; `bands` (bands, nodes) and `low` (nodes, hashes) their signatures."""
 
-    keys: pa.Table
+    rows: Ints
     first: Ints
-    signatures: npt.NDArray[np.uint8]  # (nodes, 8 * bands + hashes)
-    by_source: Counter[str]
+    bands: Hashes
+    low: npt.NDArray[np.uint8]
 
 
-def signatures(rows: Table, bands: Bands, common: Common | None) -> Nodes:
-    """The first pass: the rows that share their text or a band with another, as nodes in survivor order."""
-    if common is None:
-        hashed, ngram = rows.with_column("_hashed", col("_text")), NGRAM
-    else:
-        hashed, ngram = rows.with_column("_hashed", masked_text(common)), 1
-    signature = minhash(col("_hashed"), num_hashes=bands.hashes, ngram_size=ngram, hash_function="xxhash")
-    packed = _packer(bands)(signature).alias("_signature")
-    empty = (col("_text") == lit("")).alias("_empty")
-    columns = hashed.select("id", "copy", "source_file", "_prefer", *text_hash(), empty, packed).to_arrow()
-    matrix = _matrix(columns["_signature"], 8 * bands.bands + bands.hashes)
-    shared = np.zeros(len(columns), bool)
-    for band in range(bands.bands):
-        shared |= _shared(_band(matrix, band))
-    rows_shared = np.flatnonzero(shared & ~columns["_empty"].to_numpy())
-    keys = columns.select(["id", "copy", "source_file", "_prefer", "_h1", "_h2"]).take(pa.array(rows_shared))
-    order = survivor_order(keys, []).to_numpy().astype(np.int64)
-    text = np.stack([keys["_h1"].to_numpy()[order], keys["_h2"].to_numpy()[order]], axis=1)
-    _, best, node = np.unique(text, axis=0, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(best))[node.reshape(-1)]  # nodes numbered by their best row
+def nodes_of(signed: Signed, bands: Bands) -> Nodes:
+    """The rows that share their text or a band with another, as nodes in survivor order."""
+    lines = signed.text_lines()
+    shared = np.zeros(len(lines), bool)
+    for name in band_names(bands):
+        shared |= _shared(signed.column(name)[lines])
+    lines = lines[shared]
+    order = np.empty(len(signed.kept), np.int64)
+    order[best_first(signed.keys, signed.rows[lines], signed.score)] = np.arange(len(lines))
+    lines = lines[np.argsort(order[signed.rows[lines]])]
+    text = [signed.column(name)[lines] for name in ("_h2", "_h1")]
+    by_text = np.lexsort(text)  # stable, so the best row of a text comes first
+    begins = np.ones(len(lines), bool)
+    begins[1:] = (text[0][by_text][1:] != text[0][by_text][:-1]) | (text[1][by_text][1:] != text[1][by_text][:-1])
+    group = np.cumsum(begins) - 1
+    best = by_text[begins]
+    rank = np.argsort(np.argsort(best))[group]  # nodes numbered by their best row
     within = np.argsort(rank, kind="stable")
     first = np.searchsorted(rank[within], np.arange(len(best) + 1))
-    keys = keys.take(pa.array(order[within]))
-    signatures = matrix[rows_shared[order[within]][first[:-1]]]
-    sources = pc.value_counts(columns["source_file"]).to_pylist()
-    return Nodes(keys, first, signatures, Counter({entry["values"] or "": entry["counts"] for entry in sources}))
+    lines = lines[by_text[within]]
+    hashes = np.stack([signed.column(name)[lines[first[:-1]]] for name in band_names(bands)])
+    return Nodes(signed.rows[lines], first, hashes, _low(signed, lines[first[:-1]], bands.hashes))
 
 
-def _packer(bands: Bands) -> Any:
-    """A function from MinHashes to one binary a row: a 64-bit hash of each band, then the low byte of each MinHash."""
-    count, size, hashes = bands.bands, bands.rows, bands.hashes
+def _shared(values: Hashes) -> npt.NDArray[np.bool_]:
+    """Which values stand more than once.
 
-    @func.batch(return_dtype=DataType.binary())
-    def pack(signature: Series) -> Any:
-        values = signature.to_arrow().flatten().to_numpy().astype(np.uint64).reshape(-1, hashes)
-        mixed = np.zeros((len(values), count), np.uint64)
-        for row in range(size):
-            mixed = (mixed ^ values[:, row::size]) * np.uint64(0x9E3779B97F4A7C15)
-            mixed ^= mixed >> np.uint64(29)
-        packed = np.empty((len(values), 8 * count + hashes), np.uint8)
-        packed[:, : 8 * count] = mixed.view(np.uint8).reshape(len(values), 8 * count)
-        packed[:, 8 * count :] = values & np.uint64(255)
-        offsets = pa.py_buffer(np.arange(len(values) + 1, dtype=np.int64) * packed.shape[1])
-        return pa.Array.from_buffers(pa.large_binary(), len(values), [None, offsets, pa.py_buffer(packed)])
-
-    return pack
-
-
-def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.uint8]:
-    """A column of binaries of one length as a matrix, a row each."""
-    chunks = []
-    for chunk in column.chunks:
-        start = chunk.offset
-        offsets = np.frombuffer(chunk.buffers()[1], np.int64)
-        data = np.frombuffer(chunk.buffers()[2], np.uint8) if chunk.buffers()[2] else np.empty(0, np.uint8)
-        chunks.append(data[offsets[start] : offsets[start + len(chunk)]].reshape(-1, width))
-    return np.concatenate(chunks) if chunks else np.empty((0, width), np.uint8)
-
-
-def _band(matrix: npt.NDArray[np.uint8], band: int) -> npt.NDArray[np.uint64]:
-    return np.ascontiguousarray(matrix[:, 8 * band : 8 * band + 8]).view(np.uint64).reshape(-1)
-
-
-def _shared(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which values stand more than once."""
-    order = np.argsort(values)
-    same = values[order][1:] == values[order][:-1]
+    The number of the row takes the place of the lowest bits and one sort brings both; values that differ only in those
+    bits are shared too, some hundred among ten million, and cost a comparison.
+    """
+    bits = np.uint64(max(len(values) - 1, 1).bit_length())
+    tagged = values >> bits << bits | np.arange(len(values), dtype=np.uint64)
+    tagged.sort()
+    same = tagged[1:] >> bits == tagged[:-1] >> bits
+    rows = (tagged & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     shared = np.zeros(len(values), bool)
-    shared[order[1:][same]] = shared[order[:-1][same]] = True
+    shared[rows[1:][same]] = shared[rows[:-1][same]] = True
     return shared
+
+
+def _low(signed: Signed, lines: Ints, hashes: int) -> npt.NDArray[np.uint8]:
+    """The low bytes of the signatures of some lines, read batch by batch."""
+    order = np.argsort(lines)
+    wanted, low, start = lines[order], np.empty((len(lines), hashes), np.uint8), 0
+    for batch in signed.lines.to_batches(columns=["_low"]):
+        first, last = np.searchsorted(wanted, [start, start + len(batch)])
+        some = pc.take(batch["_low"], pa.array(wanted[first:last] - start)).cast(pa.large_binary())
+        data = b"".join(some.to_pylist())
+        low[order[first:last]] = np.frombuffer(data, np.uint8).reshape(-1, hashes)
+        start += len(batch)
+    return low
 
 
 def candidates(nodes: Nodes, bands: Bands, threshold: float) -> tuple[Ints, Ints]:
     """Pairs of nodes (better, worse) that share a bucket and whose signatures agree enough, each once."""
-    low = nodes.signatures[:, 8 * bands.bands :]
+    low = nodes.low
     # Four standard deviations below the threshold loses nothing; one below REPORTED is what is reported "where found".
     sure = threshold - 4 * (threshold * (1 - threshold) / bands.hashes) ** 0.5
     least = min(sure, REPORTED - 0.5 / bands.hashes**0.5) * bands.hashes
     pairs = [np.empty(0, np.uint64)]
-    for band in range(bands.bands):
-        values = _band(nodes.signatures, band)
+    for values in nodes.bands:
         order = np.argsort(values, kind="stable")  # within a bucket the nodes stay best first
         begins = np.ones(len(order), bool)
         begins[1:] = values[order][1:] != values[order][:-1]

@@ -1,7 +1,8 @@
 """Mark, never delete: how a filter step tells a table what it found.
 
-A step computes *findings*, a small Arrow table keyed by (`id`, `copy`): the drop columns of the rows it drops, and
-what it measured on any row. `mark` joins them on. A row that an earlier step dropped keeps that step's reason.
+A step computes *findings*, a small Arrow table: the drop columns of the rows it drops, and what it measured on any row.
+While many rows are compared they go by their number; keyed by (`id`, `copy`) (`keys.keyed`), `mark` joins them on. A
+row that an earlier step dropped keeps that step's reason.
 """
 
 from typing import Any
@@ -36,8 +37,8 @@ def evidence(**facts: Any) -> str:
 
 
 def findings_schema(**measured: pa.DataType) -> pa.Schema:
-    """The schema of findings: the key, the drop columns and the named measured columns."""
-    fields = [("id", pa.large_string()), ("copy", pa.int64()), *((f.name, f.type) for f in DROPS)]
+    """The schema of findings: the row's number, the drop columns and the named measured columns."""
+    fields = [("row", pa.int64()), *((f.name, f.type) for f in DROPS)]
     return pa.schema(fields + list(measured.items()))
 
 

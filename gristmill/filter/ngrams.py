@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from gristmill.filter.text import unified
+from gristmill.filter.text import normalize_texts
 
 N = 8
 COMMON = 10
@@ -63,7 +63,7 @@ def load(path: str) -> Index:
 
 def normalized_words(texts: list[str]) -> list[list[str]]:
     """The words of each text, normalised as `filter/text.py` does, outside a table."""
-    return [text.lower().split() for text in unified(pa.array(texts, pa.large_string())).to_pylist()]
+    return [text.split() for text in normalize_texts(pa.array(texts, pa.large_string())).to_pylist()]
 
 
 def build(items: Iterable[Item]) -> Index:

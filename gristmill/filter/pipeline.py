@@ -1,53 +1,44 @@
 """The whole filter, from files to a directory: rules, scores, contamination, exact, near, openings, in that order.
 
-Each stage sees what the earlier ones kept; every measured value is stored on its row, and no row is deleted. The rows
-are read, measured and written once as a work table beside the output; the stages then look at the columns they need,
-and a last pass writes the rows in input order. The output directory appears by a rename when all of it is written.
-
-Not covered: remembering stages between runs, so a second run measures again.
+Each stage sees what the earlier ones kept; every measured value is stored on its row, and no row is deleted. The stages
+are steps of a run (`stages.py`): a filter that was killed goes on after the last finished one, and one with other
+thresholds measures nothing again. The output directory appears by a rename when all of it is written.
 """
 
-import resource
 import shutil
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import daft
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from daft import col, lit
-from daft.functions import is_null
 
 from gristmill import __version__
 from gristmill.errors import BadInput, UsageError
-from gristmill.export import training_row
-from gristmill.files import BAD, ORDER, check_bad, scan, with_copies
-from gristmill.filter.balance import Balance
-from gristmill.filter.collapse import openings_findings
+from gristmill.files import BAD, ORDER, check_bad
+from gristmill.filter import stages
+from gristmill.filter.bands import bands_for
 from gristmill.filter.contamination import contamination_findings, index_files
-from gristmill.filter.duplicates import exact_findings, followed
-from gristmill.filter.marks import Table, kept, mark
-from gristmill.filter.near import PAIRS, near_findings
+from gristmill.filter.duplicates import followed
+from gristmill.filter.limits import Rule, describe
+from gristmill.filter.marks import Table
+from gristmill.filter.near import PAIRS
 from gristmill.filter.ngrams import Index
-from gristmill.filter.rules import DEFAULT_RULES, Rule, apply_rules, describe
-from gristmill.filter.scores import keep_top, minimum_scores
+from gristmill.filter.output import write_rows
+from gristmill.filter.rules import DEFAULT_RULES
+from gristmill.filter.scores import keep_top_findings, minimum_findings
+from gristmill.filter.signatures import Signed
 from gristmill.filter.text import TextOf
+from gristmill.filter.work import Work, work_of
 from gristmill.formats import BROKEN, expand
-from gristmill.records import DROPS, Kind, kind_of
-
-WINDOW = 100_000
-"""Rows the last pass holds at a time."""
-
-WORK_FILE = 32 << 20
-"""Bytes after which the work table begins a new file; the writer holds a file in memory until then."""
+from gristmill.run import Run, peak_rss_mb
 
 OUTPUTS = {
     *("rows.parquet", "kept.parquet", "kept.jsonl", "pairs.parquet"),
@@ -56,8 +47,6 @@ OUTPUTS = {
 """The files of an output directory."""
 
 ALARMS = ("broken_file", "large_cluster", "source_loss")
-
-_TRAINED = {"prompt", "tools", "response", "chosen", "rejected", "label"}
 
 Say = Callable[[str], None]
 
@@ -95,6 +84,7 @@ def filter_files(
     out: str | Path,
     settings: Settings = Settings(),
     *,
+    run: Run | None = None,
     force: bool = False,
     say: Say | None = None,
 ) -> dict[str, Any]:
@@ -102,10 +92,12 @@ def filter_files(
 
     Writes `rows.parquet` (all rows), `kept.parquet`, `kept.jsonl` (for trainers), `pairs.parquet` (near-duplicate
     pairs), `bad_rows.jsonl`, `summary.json` and `report.html`. An `out` that a filter wrote before is replaced;
-    anything else is refused unless `force`. `say` is told of each stage as it ends.
+    anything else is refused unless `force`. `run` remembers the stages; without one they are forgotten at the end.
+    `say` is told of each stage as it ends.
 
     Raises BadInput when a file or more rows than `settings.max_bad` cannot be read (they are listed in
-    `OUT.bad_rows.jsonl`), or when no row is usable, and UsageError for settings that do not fit the data.
+    `OUT.bad_rows.jsonl`), or when no row is usable, UsageError for settings that do not fit the data, and OutOfSpace
+    for a full disk.
     """
     from gristmill.report.html import write_report  # plots are slow to import
 
@@ -119,11 +111,13 @@ def filter_files(
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
     partial.mkdir(parents=True)
     try:
-        summary = _filtered(inputs, partial, index, settings, _Stages(say or (lambda _: None)))
+        mill = _Mill(run or Run(partial / "run"), settings, say or (lambda _: None))
+        summary = mill.filter(inputs, partial, index)
         summary["seconds"] = round(time.monotonic() - started, 2)
-        summary["peak_rss_mb"] = round(_peak_rss_mb(), 1)
+        summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
         (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
         write_report(partial)
+        shutil.rmtree(partial / "run", ignore_errors=True)
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
@@ -135,30 +129,6 @@ def filter_files(
         raise BadInput(f"{error}; all of them: {saved}") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return summary
-
-
-def _filtered(
-    inputs: Sequence[str], partial: Path, index: Index | None, settings: Settings, stages: "_Stages"
-) -> dict[str, Any]:
-    """Run the stages, write the tables into `partial`, and return the summary but for time and memory."""
-    table, counts = _measured(inputs, partial, settings, stages)
-    table, found = _judged(table, index, settings, partial, stages)
-    summary = {
-        "gristmill": __version__,
-        "inputs": list(inputs),
-        "kind": counts["kind"],
-        "rows_in": counts["rows"],
-        "rows_bad": counts["bad"],
-        **_written(table, counts["kind"], counts["orders"], partial, stages),
-        "rules": describe(settings.rules) | _stage_rules(settings),
-        **found,
-        "runner": daft.get_or_create_runner().name,
-        "stages": stages.done,
-        "alarms": counts["alarms"] + found["alarms"],
-    }
-    summary["yield"] = summary["rows_kept"] / summary["rows_in"]
-    shutil.rmtree(partial / "work")
     return summary
 
 
@@ -181,149 +151,159 @@ def _is_ours(out: Path) -> bool:
     return written and {path.name for path in out.iterdir()} <= OUTPUTS
 
 
-class _Stages:
-    """What each stage did and how long it took."""
+class _Mill:
+    """One filter under way: the rows still kept, what the stages found, and how long each took."""
 
-    def __init__(self, say: Say):
-        self.say, self.done = say, list[dict[str, Any]]()
+    def __init__(self, run: Run, settings: Settings, say: Say):
+        self.run, self.settings, self.say = run, settings, say
+        self.findings: list[pa.Table] = []
+        self.done: list[dict[str, Any]] = []
         self.since = time.monotonic()
 
-    def end(self, name: str, rows_in: int, dropped: int, note: str = "") -> None:
-        seconds = self.tell(name, f"{rows_in:>11,} rows  {dropped:>10,} dropped", note)
-        self.done.append({"name": name, "rows_in": rows_in, "dropped": dropped, "seconds": seconds})
+    def filter(self, inputs: Sequence[str], partial: Path, index: Index | None) -> dict[str, Any]:
+        """Run the stages, write the tables into `partial`, and return the summary but for time and memory."""
+        settings = self.settings
+        table = self.run.step(
+            stages.read,
+            expand(inputs),
+            columns=settings.columns,
+            scores=settings.scores,
+            limit=settings.limit,
+            rules=settings.rules,
+        )
+        work = self._numbered(table, inputs, partial)
+        found = self._judged(table, work, index, partial)
+        written = write_rows(work, self.findings, partial)
+        self._tell("write", f"{len(work):>11,} rows")
+        broken = [
+            {"name": "broken_file", "message": f"{row['source_file']}: {row[BAD]}", "value": 1.0, "limit": 0.0}
+            for row in work.bad
+            if row[BAD].startswith(BROKEN)
+        ]
+        return {
+            "gristmill": __version__,
+            "inputs": list(inputs),
+            "kind": work.kind,
+            "rows_in": len(work),
+            "rows_bad": len(work.bad),
+            **written._asdict(),
+            "rules": describe(settings.rules) | _stage_rules(settings),
+            **found,
+            "runner": daft.get_or_create_runner().name,
+            "stages": self.done,
+            "alarms": broken + found["alarms"],
+            "yield": written.rows_kept / len(work),
+        }
 
-    def tell(self, name: str, what: str, note: str = "") -> float:
+    def _numbered(self, table: Table, inputs: Sequence[str], partial: Path) -> Work:
+        """The rows of the work table by number; what is bad is set aside."""
+        work = work_of(table, self.run.files(table))
+        with (partial / "bad_rows.jsonl").open("wb") as file:
+            for row in work.bad:
+                line = {"file": row["source_file"], "line": row["source_row"], "reason": row[BAD]}
+                file.write(orjson.dumps(line) + b"\n")
+        if not len(work) and not work.bad:
+            raise BadInput(f"no usable row: {', '.join(inputs)} hold none")
+        check_bad(
+            len(work.bad), len(work) + len(work.bad), self.settings.max_bad, first=work.bad[0] if work.bad else None
+        )
+        self.kept = np.ones(len(work), bool)
+        self._end("read + rules", work.ruled, f"{len(work.bad):,} bad rows")
+        return work
+
+    def _judged(self, table: Table, work: Work, index: Index | None, partial: Path) -> dict[str, Any]:
+        """The stages that compare rows with limits, with each other or with an evaluation; what they found besides."""
+        settings, run = self.settings, self.run
+        found: dict[str, Any] = {"contamination": [], "near_duplicates": None, "alarms": []}
+        if settings.minimum:
+            rows = np.flatnonzero(self.kept)
+            self._end("scores", minimum_findings(work.scores, rows, settings.minimum, settings.keep_unjudged))
+        if settings.keep_top:
+            fraction, name = settings.keep_top
+            rows = np.flatnonzero(self.kept)
+            score = _score(work, name)
+            self._end("keep-top", keep_top_findings(work.keys, rows, score, fraction, name, settings.keep_unjudged))
+        if index is not None:
+            hits = run.step(stages.contamination, table, expand(settings.against), text=settings.text, _index=index)
+            hits = ds.dataset(run.files(hits), format="parquet").to_table()
+            rows = work.numbers(hits[ORDER])
+            hits = hits.filter(pa.array(self.kept[rows]))
+            judged = contamination_findings(work.numbers(hits[ORDER]), hits["hits"].to_pylist(), index)
+            found["contamination"] = judged.evaluations
+            self._end("contamination", judged.findings)
+        bands = None if settings.near is None else bands_for(settings.near, settings.recall)
+        signatures = run.step(
+            stages.signatures, table, text=settings.text, bands=bands, boilerplate=settings.boilerplate
+        )
+        self._tell("signatures", f"{len(work):>11,} rows")
+        pairs = PAIRS.empty_table()
+        if settings.exact:
+            self._end("exact", run.step(stages.exact, signatures, **self._compared(work, signatures)))
+        if settings.near is not None:
+            before = self.kept
+            near = run.step(
+                stages.near,
+                table,
+                signatures,
+                threshold=settings.near,
+                recall=settings.recall,
+                numbers=settings.numbers,
+                text=settings.text,
+                boilerplate=settings.boilerplate,
+                _work=work,
+                **self._compared(work, signatures),
+            )
+            found["near_duplicates"], pairs = near.report, near.pairs
+            found["alarms"] += near.report["alarms"]
+            if settings.exact:  # an equal of a row that falls to a third is a duplicate of the third
+                self.findings[-1] = followed(self.findings[-1], near.findings, self._signed(work, signatures, before))
+            self._end("near", near.findings)
+        pq.write_table(pairs, partial / "pairs.parquet")
+        openings = run.step(
+            stages.openings,
+            table,
+            signatures,
+            drop=settings.collapse == "mark",
+            _work=work,
+            **self._compared(work, signatures),
+        )
+        found["openings"] = openings.report
+        self._end("openings", openings.findings)
+        return found
+
+    def _compared(self, work: Work, signatures: Table) -> dict[str, Any]:
+        """The parameters of a stage that compares the rows kept so far."""
+        prefer = self.settings.prefer
+        return {"kept": self.kept, "prefer": prefer, "_signed": self._signed(work, signatures, self.kept)}
+
+    def _signed(self, work: Work, signatures: Table, kept: Any) -> Signed:
+        lines = ds.dataset(self.run.files(signatures), format="parquet")
+        rows = work.numbers(lines.to_table(columns=[ORDER])[ORDER])
+        prefer = self.settings.prefer
+        return Signed(lines, rows, work.keys, kept, None if prefer is None else _score(work, prefer))
+
+    def _end(self, name: str, findings: pa.Table, note: str = "") -> None:
+        """Take what a stage found."""
+        rows = findings["row"].to_numpy()[pc.is_valid(findings["drop_rule"]).to_numpy()]
+        rows_in = int(self.kept.sum())
+        self.kept = self.kept.copy()
+        self.kept[rows] = False
+        self.findings.append(findings)
+        seconds = self._tell(name, f"{rows_in:>11,} rows  {len(rows):>10,} dropped", note)
+        self.done.append({"name": name, "rows_in": rows_in, "dropped": len(rows), "seconds": seconds})
+
+    def _tell(self, name: str, what: str, note: str = "") -> float:
         """Say what was done since the last call; returns the seconds it took."""
         seconds, self.since = time.monotonic() - self.since, time.monotonic()
         self.say(f"{name:<14}{what:<37}{seconds:>7.1f} s  {note}".rstrip())
         return round(seconds, 3)
 
 
-def _measured(
-    inputs: Sequence[str], partial: Path, settings: Settings, stages: _Stages
-) -> tuple[Table, dict[str, Any]]:
-    """Read the files, apply what looks at one row alone, and write the work table."""
-    source = scan(inputs, columns=settings.columns, scores=settings.scores, limit=settings.limit)
-    kind: Kind = kind_of(source.column_names)
-    # A bad row passes the steps as one that was dropped before.
-    table = source.with_columns(
-        {f.name: lit(None).cast(daft.DataType.from_arrow_type(f.type)) for f in DROPS} | {"drop_rule": col(BAD)}
-    )
-    table = minimum_scores(apply_rules(table, settings.rules), dict(settings.minimum), settings.keep_unjudged)
-    work = partial / "work"
-    with daft.execution_config_ctx(parquet_target_filesize=WORK_FILE):
-        table.write_parquet(str(work))
-    files = sorted(str(path) for path in work.glob("*.parquet"))
-    if not files:
-        raise BadInput(f"no usable row: {', '.join(inputs)} hold none")
-    table = daft.read_parquet(files)
-    narrow = table.select(ORDER, BAD, "drop_rule").to_arrow()
-    bad = _bad_rows(table, partial)
-    check_bad(len(bad), len(narrow), settings.max_bad, first=bad[0] if bad else None)
-    good = narrow.filter(pc.is_null(narrow[BAD]))
-    broken = [
-        {"name": "broken_file", "message": f"{row['source_file']}: {row[BAD]}", "value": 1.0, "limit": 0.0}
-        for row in bad
-        if row[BAD].startswith(BROKEN)
-    ]
-    stages.end("read + rules", len(good), len(good) - good["drop_rule"].null_count, f"{len(bad):,} bad rows")
-    orders = good[ORDER].combine_chunks().sort()
-    counts = {"kind": kind, "rows": len(good), "bad": len(bad), "orders": orders, "alarms": broken}
-    return with_copies(table.where(is_null(col(BAD)))), counts
-
-
-def _bad_rows(table: Table, partial: Path) -> list[dict[str, Any]]:
-    bad: list[dict[str, Any]] = (
-        table.where(~is_null(col(BAD))).sort(ORDER).select("source_file", "source_row", BAD).to_pylist()
-    )
-    with (partial / "bad_rows.jsonl").open("wb") as file:
-        for row in bad:
-            line = {"file": row["source_file"], "line": row["source_row"], "reason": row[BAD]}
-            file.write(orjson.dumps(line) + b"\n")
-    return bad
-
-
-def _judged(
-    table: Table, index: Index | None, settings: Settings, partial: Path, stages: _Stages
-) -> tuple[Table, dict[str, Any]]:
-    """The stages that compare rows with each other or with an evaluation; what they found besides."""
-    found: dict[str, Any] = {"contamination": [], "near_duplicates": None, "alarms": []}
-
-    def stage(name: str, table: Table, findings: pa.Table, rows_in: int) -> tuple[Table, int]:
-        dropped = len(findings) - findings["drop_rule"].null_count
-        stages.end(name, rows_in, dropped)
-        return mark(table, findings), rows_in - dropped
-
-    left = kept(table).count_rows()
-    if settings.keep_top:
-        table = keep_top(table, *settings.keep_top, settings.keep_unjudged)
-        before, left = left, kept(table).count_rows()
-        stages.end("keep-top", before, before - left)
-    if index is not None:
-        contamination = contamination_findings(table, index, text=settings.text)
-        found["contamination"] = contamination.evaluations
-        table, left = stage("contamination", table, contamination.findings, left)
-    exact = None
-    unmarked = table
-    if settings.exact:
-        exact = exact_findings(table, text=settings.text, prefer=settings.prefer)
-        table, left = stage("exact", table, exact, left)
-    pairs = PAIRS.empty_table()
-    if settings.near is not None:
-        near = near_findings(
-            table,
-            threshold=settings.near,
-            recall=settings.recall,
-            numbers=settings.numbers,
-            boilerplate=settings.boilerplate,
-            text=settings.text,
-            prefer=settings.prefer,
-        )
-        found["near_duplicates"] = near.report
-        found["alarms"] += near.report["alarms"]
-        pairs = near.pairs
-        if exact is not None:  # an equal of a row that falls to a third is a duplicate of the third
-            table = mark(unmarked, followed(exact, near.findings))
-        table, left = stage("near", table, near.findings, left)
-    pq.write_table(pairs, partial / "pairs.parquet")
-    openings = openings_findings(table, mark=settings.collapse == "mark", prefer=settings.prefer)
-    found["openings"] = openings.report
-    table, left = stage("openings", table, openings.findings, left)
-    return table, found
-
-
-def _written(table: Table, kind: Kind, orders: pa.Array, partial: Path, stages: _Stages) -> dict[str, Any]:
-    """Write the rows in input order, a window at a time; returns the counts and the balance."""
-    balance, dropped = Balance(kind), Counter[str]()
-    rows_kept = 0
-    with ExitStack() as files:
-        chat = files.enter_context((partial / "kept.jsonl").open("wb"))
-        writers: list[pq.ParquetWriter] = []
-        for window in _windows(table, orders):
-            survivors = window.filter(pc.is_null(window["drop_rule"]))
-            if not writers:
-                for name in ("rows.parquet", "kept.parquet"):
-                    writer = pq.ParquetWriter(partial / name, window.schema, compression="zstd")
-                    writers.append(files.enter_context(writer))
-            writers[0].write_table(window)
-            writers[1].write_table(survivors)
-            for row in survivors.select(_TRAINED & set(window.column_names)).to_pylist():
-                chat.write(orjson.dumps(training_row(kind, row)) + b"\n")
-            balance.add(window, survivors)
-            reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
-            dropped.update({entry["values"]: entry["counts"] for entry in reasons})
-            rows_kept += len(survivors)
-    stages.tell("write", f"{len(orders):>11,} rows")
-    return {"rows_kept": rows_kept, "dropped": dict(dropped.most_common()), "balance": balance.summary()}
-
-
-def _windows(table: Table, orders: pa.Array) -> Iterator[pa.Table]:
-    """The table in input order, `WINDOW` rows at a time: sorting all of it at once would hold all of it."""
-    names = [name for name in table.column_names if name not in (ORDER, BAD)]
-    for start in range(0, len(orders), WINDOW):
-        first, last = orders[start].as_py(), orders[min(start + WINDOW, len(orders)) - 1].as_py()
-        inside = table.where((col(ORDER) >= first) & (col(ORDER) <= last))
-        yield inside.sort(ORDER).select(*names).to_arrow()
+def _score(work: Work, name: str) -> Any:
+    """A score by row number; raises UsageError for one the rows do not have."""
+    if name not in work.scores:
+        raise UsageError(f"score {name!r}: no row has it; the scores are {', '.join(work.scores) or '(none)'}")
+    return work.scores[name]
 
 
 def _stage_rules(settings: Settings) -> dict[str, Any]:
@@ -344,8 +324,3 @@ def _stage_rules(settings: Settings) -> dict[str, Any]:
         rules["near_duplicate"] = {name: getattr(settings, name) for name in names}
     rules["collapsed"] = {"collapse": settings.collapse, "characters": 200}
     return rules
-
-
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # macOS counts bytes, Linux kilobytes

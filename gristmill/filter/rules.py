@@ -8,7 +8,7 @@ can be moved without measuring again; the first rule, in the order of the list, 
 Not covered: whether an answer is right, helpful or polite (scores), and anything that needs two rows (duplicates).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import daft
@@ -65,13 +65,42 @@ def apply_rules(table: Table, rules: Sequence[Rule] = DEFAULT_RULES) -> Table:
     for field in DROPS:
         if field.name not in table.column_names:
             table = table.with_column(field.name, lit(None).cast(DataType.from_arrow_type(field.type)))
+    return _masked(_judged(table, kind, rules, ()), kind, rules)
+
+
+def reapply_rules(table: Table, rules: Sequence[Rule], before: Sequence[Rule]) -> Table:
+    """Judge a table that `apply_rules` measured by `before` anew, by other rules and limits.
+
+    `table` has its rows' drop columns as they were before `apply_rules`. Only what was not measured by a rule of the
+    same definition is measured. Raises UsageError where the rules that mask differ: what they masked is gone.
+    """
+    if [rule for rule in rules if rule.action == "mask"] != [rule for rule in before if rule.action == "mask"]:
+        raise UsageError("rules that mask change the texts and cannot be moved afterwards; filter the files again")
+    kind = kind_of(table.column_names)
+    measured = {name for name in _measures(kind, before) if name != "other_language"}
+    if _languages(rules) == _languages(before):
+        measured.add("other_language")
+    own = {(rule.name, rule.where, rule.function) for rule in before}
+    measured |= {rule.name for rule in rules if (rule.where or rule.function) and _definition(rule) in own}
+    return _judged(table, kind, rules, measured)
+
+
+def _definition(rule: Rule) -> tuple[Any, ...]:
+    return rule.name, rule.where, rule.function
+
+
+def _languages(rules: Sequence[Rule]) -> tuple[str, ...]:
+    return tuple(code for rule in rules for code in rule.languages)
+
+
+def _judged(table: Table, kind: Kind, rules: Sequence[Rule], measured: Collection[str]) -> Table:
+    """Measure what is not in `measured`, and mark."""
     answer = {"prompt": None, "preference": "chosen"}.get(kind, "response")
-    table = _measured(table, answer, _measures(kind, rules), rules)
+    table = _measured(table, answer, [name for name in _measures(kind, rules) if name not in measured], rules)
     for rule in rules:
-        if rule.where is not None or rule.function is not None:
+        if (rule.where is not None or rule.function is not None) and rule.name not in measured:
             table = table.with_column(f"rule_{rule.name}", _own(table, rule))
-    table = _marked(table, answer, rules)
-    return _masked(table, kind, rules)
+    return _marked(table, answer, rules)
 
 
 def _measures(kind: Kind, rules: Sequence[Rule]) -> list[str]:
@@ -82,7 +111,7 @@ def _measures(kind: Kind, rules: Sequence[Rule]) -> list[str]:
 
 
 def _measured(table: Table, answer: str | None, measures: list[str], rules: Sequence[Rule]) -> Table:
-    languages = tuple(code for rule in rules for code in rule.languages)
+    languages = _languages(rules)
     has_answer = answer is not None
 
     @func.batch(return_dtype=DataType.struct({f"rule_{name}": _FLOAT for name in measures}))

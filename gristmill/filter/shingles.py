@@ -109,13 +109,13 @@ def _skeletons(words: Hashes, numeric: npt.NDArray[np.bool_], ends: Ints) -> Has
     return skeletons
 
 
-def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints) -> Any:
+def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints, ends: Ints) -> Any:
     """The exact Jaccard similarity of pairs of sets.
 
-    `sets` holds the distinct shingles of all rows one after the other, `starts` (rows + 1) where each begins; `left`
-    and `right` are row numbers, one of each a pair. Returns floats, 0..1.
+    `sets` holds the distinct shingles of all rows, those of a row from its `starts` to its `ends`; `left` and `right`
+    are row numbers, one of each a pair. Returns floats, 0..1.
     """
-    sizes = np.diff(starts)
+    sizes = ends - starts
     result = np.empty(len(left))
     for begin in range(0, len(left), _CHUNK):
         pairs = slice(begin, begin + _CHUNK)
