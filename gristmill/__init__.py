@@ -12,7 +12,7 @@ __version__ = version("gristmill")
 _HOMES = {
     "gristmill.files": ("read", "scan"),
     "gristmill.records": ("SCHEMAS", "row_id"),
-    "gristmill.errors": ("BadInput", "GristmillError", "Refused", "UsageError"),
+    "gristmill.errors": ("BadInput", "GristmillError", "OutOfSpace", "Refused", "UsageError"),
     "gristmill.filter.marks": ("Table", "dropped", "kept", "mark"),
     "gristmill.filter.rules": ("DEFAULT_RULES", "apply_rules", "own_rule"),
     "gristmill.filter.scores": ("keep_top", "minimum_scores"),
@@ -22,6 +22,7 @@ _HOMES = {
     "gristmill.filter.collapse": ("mark_openings",),
     "gristmill.filter.pipeline": ("Settings", "filter_files"),
     "gristmill.explain": ("history",),
+    "gristmill.run": ("Run",),
 }
 
 __all__ = [
@@ -29,7 +30,9 @@ __all__ = [
     "SCHEMAS",
     "BadInput",
     "GristmillError",
+    "OutOfSpace",
     "Refused",
+    "Run",
     "Settings",
     "Table",
     "UsageError",

@@ -4,7 +4,8 @@
     ├── UsageError        the caller's input or flags cannot be used (exit 2)
     │   ├── BadInput      a file, or too many of its rows, cannot be read
     │   └── BadRow        one row cannot be used: the reader sets it aside and goes on
-    └── Refused           the work was done and the answer is no (exit 1)
+    ├── Refused           the work was done and the answer is no (exit 1)
+    └── OutOfSpace        the disk is full; what is finished is kept and the run goes on from there (exit 1)
 
 Every message is one line: what was received, what is allowed, what to do. The command line prints it without a
 traceback; anything else that escapes is a defect of Gristmill and keeps its traceback.
@@ -29,3 +30,7 @@ class BadRow(UsageError):
 
 class Refused(GristmillError):
     """The answer is no: an alarm named by `--fail-on` fired, or a gate rejected."""
+
+
+class OutOfSpace(GristmillError):
+    """The disk is full. Finished steps are kept: free space, and run the same again."""

@@ -53,7 +53,7 @@ def expand(paths: Sequence[str]) -> list[str]:
     """
     files: dict[str, str] = {}
     for path in map(str, paths):
-        for name in _found(path):
+        for name in named_files(path):
             files.setdefault(name if "://" in name else str(Path(name).resolve()), name)
     for name in files.values():
         if not format_of(name):
@@ -62,8 +62,8 @@ def expand(paths: Sequence[str]) -> list[str]:
     return list(files.values())
 
 
-def _found(path: str) -> list[str]:
-    """The files of one path, glob, directory or URL."""
+def named_files(path: str) -> list[str]:
+    """The files that one path, glob, directory or URL names; raises BadInput if it names none."""
     try:
         filesystem, root = fsspec.core.url_to_fs(path)
     except (ImportError, ValueError) as error:  # a protocol without its driver, or none at all

@@ -1,0 +1,146 @@
+"""The result of a step on disk: tables as Parquet, everything else as one `values.json`.
+
+A DataFrame is streamed into a directory of parts, an Arrow table becomes one file; the result of a step that returns
+one table lies under the name `rows`, the fields of a named tuple under theirs. What is read back is of the same shape,
+so a step gives the same whether it was computed or remembered.
+
+Not covered: the ledger (`ledger.py`) and who may write where (`run.py`).
+"""
+
+import errno
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import daft
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gristmill.errors import UsageError
+from gristmill.keys import file_hash
+from gristmill.ledger import Stored
+
+PARTS_BYTES = 32 << 20
+"""Bytes after which a table begins a new part; the writer holds a part in memory until then."""
+
+ALONE = "rows"
+"""The field of a result that is one table."""
+
+Shape = dict[str, Any]
+"""`fields` (name to `frame`, `arrow` or `json`) and `tuple`, the class of a named tuple or None for one table."""
+
+
+def write_result(result: Any, directory: Path, name: str) -> Shape:
+    """Write what the step `name` returned into `directory`; returns its shape.
+
+    Raises UsageError for what is no DataFrame, Arrow table or named tuple of those and JSON values.
+    """
+    if isinstance(result, daft.DataFrame | pa.Table):
+        fields, kind = {ALONE: result}, None
+    elif isinstance(result, tuple) and hasattr(result, "_fields"):
+        fields, kind = dict(zip(result._fields, result, strict=True)), _class_name(type(result), name)
+    else:
+        raise UsageError(
+            f"{name}: returned a {type(result).__name__}; allowed are a DataFrame, an Arrow table, or a named tuple of "
+            "those and JSON values"
+        )
+    forms, values = {}, {}
+    for field, value in fields.items():
+        if isinstance(value, daft.DataFrame):
+            forms[field] = "frame"
+            write_parts(value, directory / field)
+        elif isinstance(value, pa.Table):
+            forms[field] = "arrow"
+            pq.write_table(value, directory / f"{field}.parquet", compression="zstd")
+        else:
+            forms[field] = "json"
+            values[field] = value
+    if values:
+        try:
+            (directory / "values.json").write_bytes(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY))
+        except orjson.JSONEncodeError as error:
+            raise UsageError(f"{name}: a field of its result is neither a table nor JSON ({error})") from error
+    return {"tuple": kind, "fields": forms}
+
+
+def write_parts(table: daft.DataFrame, directory: Path) -> None:
+    """Stream a table into `directory` as `part-00000.parquet` and so on, at least one, in the order it comes."""
+    directory.mkdir(parents=True)
+    with daft.execution_config_ctx(parquet_target_filesize=PARTS_BYTES):
+        written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
+    for number, path in enumerate(written):
+        Path(path.removeprefix("file://")).rename(_part(directory, number))
+    if not written:
+        pq.write_table(table.schema().to_pyarrow_schema().empty_table(), _part(directory, 0))
+
+
+def _part(directory: Path, number: int) -> Path:
+    return directory / f"part-{number:05}.parquet"
+
+
+def read_result(shape: Shape, directory: Path) -> Any:
+    """What `write_result` wrote."""
+    values = orjson.loads((directory / "values.json").read_bytes()) if "json" in shape["fields"].values() else {}
+    found: dict[str, Any] = {}
+    for name, form in shape["fields"].items():
+        if form == "frame":
+            found[name] = daft.read_parquet(frame_files(directory, name))
+        elif form == "arrow":
+            found[name] = pq.read_table(directory / f"{name}.parquet", partitioning=None)
+        else:
+            found[name] = values[name]
+    return _class(shape["tuple"])(**found) if shape["tuple"] else found[ALONE]
+
+
+def frame_files(directory: Path, name: str) -> list[str]:
+    """The parts of a stored DataFrame, in order."""
+    return sorted(str(path) for path in (directory / name).glob("*.parquet"))
+
+
+def measure(directory: Path) -> tuple[list[Stored], int]:
+    """Every file below a directory, by path, with its bytes and hash; and the rows of the Parquet files among them."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    stored = [(path.relative_to(directory).as_posix(), path.stat().st_size, file_hash(path)) for path in paths]
+    rows = sum(pq.read_metadata(path).num_rows for path in paths if path.suffix == ".parquet")
+    return stored, rows
+
+
+def is_whole(directory: Path, files: list[Stored]) -> bool:
+    """Whether every file is there with as many bytes as were written."""
+    try:
+        return all((directory / path).stat().st_size == size for path, size, _ in files)
+    except OSError:
+        return False
+
+
+def _class_name(kind: type, name: str) -> str:
+    if "<locals>" in kind.__qualname__:
+        raise UsageError(
+            f"{name}: returned a {kind.__name__}, a class defined inside a function; define it in a module"
+        )
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _class(name: str) -> Any:
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module) or import_module(module)
+    for part in path.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error, or one that caused it, says that the disk (or the quota) is full.
+
+    Daft and Arrow wrap the system's error in classes of their own and keep its text.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(text in str(seen) for text in ("No space left on device", "Disk quota exceeded", "disk is full")):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
