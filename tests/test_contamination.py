@@ -1,8 +1,14 @@
 import json
 
+import numpy as np
 import pytest
 
-from gristmill.filter.contamination import contamination_findings, items_of_record, mark_contaminated
+from gristmill.filter.contamination import (
+    contamination_findings,
+    contamination_hits,
+    items_of_record,
+    mark_contaminated,
+)
 from gristmill.filter.ngrams import Item, build, load
 from tests.tables import by_row, samples
 
@@ -12,6 +18,11 @@ WORDS = [f"w{i}" for i in range(40)]
 
 def rules(index, *pairs):
     return [r for (r,) in by_row(mark_contaminated(samples(pairs), index), "drop_rule")]
+
+
+def found_in(rows, index):
+    hits = contamination_hits(rows, index, carry=["id", "copy"]).to_arrow()
+    return contamination_findings(np.arange(len(hits)), hits["hits"].to_pylist(), index)
 
 
 def test_exact_recased_and_embedded_items_are_found_in_prompt_and_answer():
@@ -63,7 +74,7 @@ def test_an_instruction_prefix_is_no_evidence_but_what_follows_is():
 def test_the_evaluation_table_and_a_saved_index(tmp_path):
     items = [Item("e", 0, "q", QUESTION), Item("f", 0, "q", " ".join(WORDS))]
     build(items).save(str(tmp_path / "index.npz"))
-    found = contamination_findings(samples([(QUESTION, "x")]), load(str(tmp_path / "index.npz")))
+    found = found_in(samples([(QUESTION, "x")]), load(str(tmp_path / "index.npz")))
     assert [(e["evaluation"], e["items"], e["items_hit"], e["rows"], e["flagged"]) for e in found.evaluations] == [
         ("e", 1, 1, 1, True),
         ("f", 1, 0, 0, False),
@@ -82,12 +93,12 @@ def test_ids_labels_and_system_prompts_are_no_items():
 
 def test_an_item_that_repeats_one_word_a_thousand_times_costs_no_more_than_another() -> None:
     zeros = " ".join(["0"] * 3_000)
-    found = contamination_findings(samples([("Print zeros.", zeros)] * 20), build([Item("e", 0, "answer", zeros)]))
+    found = found_in(samples([("Print zeros.", zeros)] * 20), build([Item("e", 0, "answer", zeros)]))
     assert set(found.findings["drop_rule"].to_pylist()) == {"contaminated"}  # the whole answer
 
 
 def test_an_item_in_a_script_without_spaces_is_found_whole_and_embedded() -> None:
     question = "小明有十二个苹果他给了小红五个又买了三个请问小明现在一共有多少个苹果"
     rows = [(question, "十个"), (f"请回答下面的问题。{question}？谢谢", "十个"), ("今天天气怎么样", "很好")]
-    found = contamination_findings(samples(rows), build([Item("e", 0, "question", question)]))
+    found = found_in(samples(rows), build([Item("e", 0, "question", question)]))
     assert found.findings["drop_rule"].to_pylist() == ["contaminated", "contaminated"]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gristmill.filter.duplicates import exact, exact_findings
+from gristmill.filter.duplicates import exact
 from gristmill.filter.marks import kept
 from tests.tables import by_row, samples, table
 
@@ -42,7 +42,8 @@ def test_preferences_compare_prompt_chosen_and_rejected():
 
 
 def test_rows_without_text_and_rows_alone_are_not_found():
-    assert len(exact_findings(samples([("", ""), ("", None), ("q", "a")]))) == 0
+    marked = exact(samples([("", ""), ("", None), ("q", "a")]))
+    assert by_row(marked, "drop_rule", "rule_exact_duplicate") == [(None, None)] * 3
 
 
 def test_the_equal_of_a_row_that_near_duplicates_remove_names_the_row_that_is_kept(tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gristmill.errors import UsageError
 from gristmill.filter.duplicates import exact
 from gristmill.filter.marks import dropped, kept
-from gristmill.filter.near import near, near_findings
+from gristmill.filter.near import near
 from gristmill.filter.numbers import without_numbers
 from gristmill.filter.shingles import NGRAM
 from tests.tables import by_row, samples, table
@@ -117,7 +117,7 @@ def test_the_survivor_has_the_best_score_then_the_smallest_key():
     marked = near(table("sample", rows), 0.6, prefer="quality").table.collect()
     assert by_row(kept(marked), "score_quality") == [(3.0,)]
     with pytest.raises(UsageError, match="the scores are quality"):
-        near_findings(table("sample", rows), prefer="depth")
+        near(table("sample", rows), prefer="depth")
 
 
 @pytest.mark.parametrize(
@@ -184,12 +184,12 @@ def test_a_word_changed_beside_a_number_is_a_duplicate():
 
 def test_pairs_from_a_half_on_are_reported_with_their_similarity():
     rows = [("q", text(1)), ("q", edited(text(1), 4, 1)), ("q", text(2))]
-    found = near_findings(samples(rows), 0.8)
+    found = near(samples(rows), 0.8)
     similarity = jaccard(f"q {rows[0][1]}", f"q {rows[1][1]}")
     assert 0.5 <= similarity < 0.8
     assert found.pairs["jaccard"].to_pylist() == [pytest.approx(similarity)]
-    assert found.findings["rule_near_duplicate"].to_pylist() == [pytest.approx(similarity)] * 2
-    assert found.findings["drop_rule"].null_count == 2
+    measured = by_row(found.table, "rule_near_duplicate", "drop_rule")
+    assert measured == [(pytest.approx(similarity), None)] * 2 + [(None, None)]
 
 
 def test_short_texts_are_one_shingle_and_empty_texts_are_not_compared():
@@ -218,7 +218,7 @@ def test_a_row_of_nothing_but_boilerplate_is_compared_whole():
 def test_a_source_that_loses_half_and_a_large_cluster_raise_alarms(monkeypatch):
     monkeypatch.setattr("gristmill.filter.near.LARGE_CLUSTER", 100)
     rows = [("q", edited(text(1), 1, n)) for n in range(120)]
-    report = near_findings(samples(rows), 0.6).report
+    report = near(samples(rows), 0.6).report
     assert {alarm["name"] for alarm in report["alarms"]} == {"source_loss", "large_cluster"}
     assert all(alarm["value"] > alarm["limit"] for alarm in report["alarms"])
     assert report["largest_cluster"] == 120

@@ -307,8 +307,8 @@ def _losses(findings: pa.Table, tied: dict[int, tuple[int, float]], nodes: Nodes
     members = np.bincount(centre, np.diff(nodes.first), minlength=len(centre))
     clusters = members[members > 1]
     largest = int(clusters.max(initial=0))
-    sources = pc.fill_null(compared.sources, "")
-    dropped = pa.array(findings.filter(pc.is_valid(findings["drop_rule"]))["row"])
+    sources = pc.fill_null(compared.sources.cast(pa.large_string()), "")
+    dropped = findings.filter(pc.is_valid(findings["drop_rule"]))["row"]
     rows, lost = (
         {entry["values"]: entry["counts"] for entry in pc.value_counts(some).to_pylist()}
         for some in (sources.filter(pa.array(compared.signed.kept)), sources.take(dropped))

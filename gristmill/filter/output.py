@@ -43,8 +43,8 @@ def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Wri
         for window in marked_windows(work, findings):
             survivors = window.filter(pc.is_null(window["drop_rule"]))
             if not writers:
-                for name in ("rows.parquet", "kept.parquet"):
-                    writers.append(files.enter_context(_Writer(directory / name, window.schema)))
+                names = ("rows.parquet", "kept.parquet")
+                writers = [files.enter_context(_Writer(directory / name, window.schema)) for name in names]
             writers[0].write(window)
             writers[1].write(survivors)
             for row in survivors.select(_TRAINED & set(window.column_names)).to_pylist():

@@ -47,7 +47,8 @@ class Work(NamedTuple):
 
     def numbers(self, orders: pa.ChunkedArray) -> Ints:
         """The row numbers of good rows given by their `_order`."""
-        return np.searchsorted(self.orders, orders.to_numpy())
+        rows: Ints = np.searchsorted(self.orders, orders.to_numpy())
+        return rows
 
     def on(self) -> pa.Table:
         """The column that names a row in `table`, by row number."""
