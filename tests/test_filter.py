@@ -80,7 +80,7 @@ def test_rows_are_conserved_and_counted(milled):
     assert summary["rows_kept"] == sum(row["drop_rule"] is None for row in rows)
     assert summary["yield"] == pytest.approx(summary["rows_kept"] / summary["rows_in"])
     names = [stage["name"] for stage in summary["stages"]]
-    assert names == ["read + rules", "contamination", "exact", "near", "openings"]
+    assert names == ["read + rules", "scores", "contamination", "exact", "near", "openings"]
     for before, after in pairwise(summary["stages"]):
         assert after["rows_in"] == before["rows_in"] - before["dropped"]
     assert {"seconds", "peak_rss_mb", "runner", "rules", "balance", "alarms", "rows_bad"} <= summary.keys()
