@@ -12,7 +12,7 @@ __version__ = version("gristmill")
 _HOMES = {
     "gristmill.files": ("read", "scan"),
     "gristmill.records": ("SCHEMAS", "row_id"),
-    "gristmill.errors": ("BadInput", "GristmillError", "OutOfSpace", "Refused", "UsageError"),
+    "gristmill.errors": ("BadInput", "GristmillError", "Refused", "UsageError"),
     "gristmill.filter.marks": ("Table", "dropped", "kept", "mark"),
     "gristmill.filter.rules": ("DEFAULT_RULES", "apply_rules", "own_rule"),
     "gristmill.filter.scores": ("keep_top", "minimum_scores"),
@@ -30,7 +30,6 @@ __all__ = [
     "SCHEMAS",
     "BadInput",
     "GristmillError",
-    "OutOfSpace",
     "Refused",
     "Run",
     "Settings",

@@ -1,7 +1,7 @@
 """A row's whole history, from a filter's output directory: where it came from, what was measured, what became of it.
 
 Pure functions that return plain data (JSON types); `cli/why.py` and the report put it into words. Not covered: run
-directories with a ledger.
+directories with a ledger (`lineage.py`).
 """
 
 import json
@@ -108,7 +108,7 @@ def _by_place(directory: Path, file: str, number: int) -> Row:
 
     rows = list(matching(directory / "rows.parquet", narrow[2:], match, wanted=narrow))
     bad = [{"source_file": line.get("file"), "bad": line} for line in bad_rows(directory) if line.get("line") == number]
-    found = [each for each in rows + bad if _is_end(str(each["source_file"]), file)]
+    found = [each for each in rows + bad if is_end(str(each["source_file"]), file)]
     found = [each for each in found if each["source_file"] == file] or found
     if not found:
         raise UsageError(f"{file}:{number}: no row {number} of such a file in {directory}; rows count from 0")
@@ -118,7 +118,8 @@ def _by_place(directory: Path, file: str, number: int) -> Row:
     return found[0]
 
 
-def _is_end(path: str, end: str) -> bool:
+def is_end(path: str, end: str) -> bool:
+    """Whether `end` is a path or the whole last parts of it."""
     return path == end or path.endswith("/" + end.removeprefix("./").removeprefix("/"))
 
 

@@ -73,6 +73,18 @@ class Output(NamedTuple):
     files: list[Stored]
 
 
+def is_run(directory: Path) -> bool:
+    """Whether a directory holds a run."""
+    return (directory / FILE).is_file()
+
+
+def ledger_of(directory: Path) -> "Ledger":
+    """The ledger of a run that exists; raises UsageError where there is none."""
+    if not is_run(directory):
+        raise UsageError(f"{directory}: no run there (it has no {FILE}); name the directory of a run")
+    return Ledger(directory)
+
+
 class Owner(NamedTuple):
     """A process that may hold a claim."""
 

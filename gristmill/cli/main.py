@@ -11,6 +11,7 @@ import typer
 from gristmill import __version__
 from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
+from gristmill.cli.runs import runs
 from gristmill.cli.show import show
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
@@ -39,6 +40,7 @@ app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("why")(why)
 app.command("show")(show)
+app.command("runs")(runs)
 
 
 _Misused: type[Any] = typer.BadParameter.__bases__[0]

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from gristmill.wording import Diff, cut, visible
@@ -12,9 +12,11 @@ CUT = 1200
 """Characters of a text that are shown unless all are asked for."""
 
 
-def show_lines(lines: Iterable[Text | str]) -> None:
+def show_lines(lines: Iterable[RenderableType]) -> None:
     """Print lines to stdout; rich markup in them is text, long lines are left to the terminal where it is none."""
     console = Console(file=sys.stdout, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 1000  # a tree cuts its lines at the width
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
 

@@ -17,9 +17,9 @@ def why(
     row: Annotated[
         str, typer.Argument(metavar="ROW", help="An id, a beginning of one, ID#COPY, or FILE:N (row N of it, from 0).")
     ],
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Output directory of gristmill filter.")] = Path(
-        "gristmill-run"
-    ),
+    run: Annotated[
+        Path, typer.Option("--run", metavar="DIR", help="A run, or an output directory of gristmill filter.")
+    ] = Path("gristmill-run"),
     full: Annotated[bool, typer.Option("--full", help="Do not cut long texts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -28,12 +28,61 @@ def why(
 
     from gristmill.cli.terminal import show_lines
     from gristmill.explain import history
+    from gristmill.ledger import is_run
+    from gristmill.lineage import across
 
-    known = history(run, row)
+    across_steps = is_run(run)
+    known = across(run, row) if across_steps else history(run, row)
     if as_json:
-        typer.echo(json.dumps(known))
+        typer.echo(json.dumps(known, default=str))
     else:
-        show_lines(lines(known, full=full))
+        show_lines(run_lines(known, full=full) if across_steps else lines(known, full=full))
+
+
+def run_lines(known: Row, *, full: bool = False) -> list[Text | str]:
+    """A history across the steps of a run (`lineage.across`) as lines for a terminal, the oldest ancestor first."""
+    from rich.text import Text
+
+    from gristmill.cli.terminal import title
+    from gristmill.wording import visible
+
+    if "bad" in known:
+        return _bad(known["bad"], full)
+    style = "bold green" if known["kept"] else "bold red"
+    out: list[Text | str] = [Text(visible(known["verdict"], one_line=True), style=style)]
+    for each in known["ancestors"]:
+        out += [title(f"{each['key']}, from which {', '.join(each['children'])} was made"), *_stages(each, full)]
+    out += [title(known["key"]), *_stages(known, full)]
+    if known["output"]:
+        out += [title(f"in {known['output_path']}"), *lines(known["output"], full=full)]
+    return out
+
+
+def _stages(told: Row, full: bool) -> list[Text | str]:
+    from rich.text import Text
+
+    from gristmill.cli.terminal import body, title
+    from gristmill.wording import number, visible
+
+    if not told["stages"]:
+        return ["  in no table of this run"]
+    out: list[Text | str] = []
+    if told["source_file"] is not None:
+        out.append(visible(f"  row {told['source_row']} of {told['source_file']}", one_line=True))
+    for stage in told["stages"]:
+        named = visible(
+            f"  {stage['created'][:19].replace('T', ' ')}  {stage['step']}  {stage['key'][:8]}", one_line=True
+        )
+        style = "" if stage["kept"] else "red"
+        out.append(Text(named).append(f"  {visible(stage['verdict'], one_line=True)}", style=style))
+        if stage["evidence_told"]:
+            out.append(body(f"    {stage['evidence_told']}", full))
+        for name, value in stage["new"].items():
+            shown = number(value) if isinstance(value, int | float) else str(value)
+            out.append(Text(visible(f"      {name} {shown}", one_line=True), style="dim"))
+    if told["text"] and told.get("children"):
+        out += [title("text"), body(told["text"], full)]
+    return out
 
 
 def lines(known: Row, *, full: bool = False) -> list[Text | str]:
