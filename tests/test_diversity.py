@@ -229,7 +229,9 @@ def mixed(monkeypatch) -> pa.Table:
     window = rows(
         texts,
         source_file=pa.array(sources, pa.large_string()),
-        model=pa.array([chance.choice(["a", "b", None]) for _ in texts], pa.large_string()),
+        model=pa.array(
+            ["rare" if n % 20 == 0 else chance.choice(["a", "b", None]) for n in range(300)], pa.large_string()
+        ),
         embedding=embeddings,
     )
     return pa.concat_tables([window, window.slice(0, 10)])  # the same rows again
@@ -262,6 +264,17 @@ def test_what_is_held_is_bounded_and_large_groups_keep_their_sample(mixed):
     assert sum(g["sampled"] for g in found["groups"] if g["by"] == "source") <= module.HELD
     assert found["left_out"] == {"all": 0, "source": 1, "model": 0, "template": 0}
     assert len([g for g in found["groups"] if g["by"] == "source"]) == 50
+
+
+def test_what_another_axis_holds_does_not_bias_a_sample(mixed):
+    sample = Diversity("sample")
+    sample.add(mixed)
+    ceiling = sample._ceiling("source")
+    within = Counter(row["source_file"] for row in mixed.to_pylist() if row["response"] and row["id"] <= ceiling)
+    small = [g for g in sample.summary()["groups"] if g["by"] == "source" and g["name"] != "large"]
+    assert {g["name"]: g["sampled"] for g in small} == {g["name"]: within[g["name"]] for g in small}
+    beyond = [row for row in sample.held.to_pylist() if row["source"] != "large" and row["id"] > ceiling]
+    assert beyond, "the models hold rows of small sources beyond the ceiling"
 
 
 def test_few_rows_of_many_are_held(monkeypatch):

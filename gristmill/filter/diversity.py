@@ -60,7 +60,7 @@ ANSWERS = tuple(
     for limit, good, bad in (
         (Limit("distinct_2", least=0.35), "0.47 and above", "planted collapse to 5 modes 0.23"),
         (Limit("distinct_3", least=0.5), "0.65 and above", "planted collapse to 20 modes 0.45"),
-        (Limit("compression_ratio", most=6.5), "up to 5.3", "planted collapse to 5 modes 9.2, loops 15.5"),
+        (Limit("compression_ratio", most=6.5), "up to 4.6", "planted collapse to 5 modes 9.2, loops 15.5"),
         (Limit("top_opening_share", most=0.5), "up to 0.31", "planted openings 0.61"),
         (Limit("self_similarity", most=0.02), "up to 0.008", "planted collapse to 5 modes 0.045"),
     )
@@ -75,7 +75,7 @@ PROMPTS = tuple(
     )
 )
 """What raises the alarm for answers and for prompts, which are more alike by nature and may well open alike (`write a
-function to`). No paper gives limits for these metrics; the figures are our own measurements, each at least a sixth away
+function to`). No paper gives limits for these metrics; the figures are our own measurements, each at least 15 % away
 from the worst good set."""
 
 
@@ -110,7 +110,7 @@ class Diversity:
         columns = {"id": rows["id"], "copy": rows["copy"], **groups}
         if "embedding" in rows.column_names:
             columns["embedding"] = rows["embedding"]
-        texts = pc.utf8_slice_codeunits(_texts(rows.filter(few), self.kind), 0, CHARACTERS)
+        texts = pc.utf8_slice_codeunits(_texts(rows, few, self.kind), 0, CHARACTERS)
         fresh = pa.table(columns).filter(few).append_column("text", texts)
         fresh = fresh.filter(pc.match_substring_regex(texts, r"\S"))
         both = fresh if self.held is None else pa.concat_tables([self.held, fresh])
@@ -204,11 +204,11 @@ def _templates(rows: pa.Table) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(names, pa.large_string())])
 
 
-def _texts(rows: pa.Table, kind: Kind) -> pa.LargeStringArray:
-    if kind == "prompt":
-        return last_messages(rows["prompt"].combine_chunks())
-    answer = rows["chosen" if kind == "preference" else "response"].combine_chunks()
-    return pc.fill_null(answer.cast(pa.large_string()), "")
+def _texts(rows: pa.Table, few: pa.Array, kind: Kind) -> pa.LargeStringArray:
+    """The measured text of the chosen few rows."""
+    column = {"prompt": "prompt", "preference": "chosen"}.get(kind, "response")
+    chosen = rows[column].filter(few).combine_chunks()
+    return last_messages(chosen) if kind == "prompt" else pc.fill_null(chosen.cast(pa.large_string()), "")
 
 
 def _true(values: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
