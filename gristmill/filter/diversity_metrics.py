@@ -26,7 +26,7 @@ DRAW = 10_000
 """N-grams in the draw behind distinct-n and entropy."""
 
 ENTROPY_N = 4
-"""N-grams of the entropy: Ent-4 of Zhang et al. 2018."""
+"""Words of the n-grams whose entropy is taken; in 1 to 3 words entropy repeats what distinct-n says."""
 
 OPENING = 4
 """Words of an opening: `sure! here is a`."""
