@@ -99,6 +99,13 @@ class Run:
         flat = [each for group in described for each in group]
         return self._settled(key_of(parts), name, flat, counted, fill)
 
+    def result(self, key: str) -> Any:
+        """What the finished step with this key returned; raises UsageError where it is not, or no longer, stored."""
+        record = self._finished(key)
+        if record is None:
+            raise UsageError(f"{self.path}: the step {key[:16]} is not stored (any more); compute it again")
+        return self._returned(record, reused=True)
+
     def files(self, table: Any) -> list[str]:
         """The stored Parquet files of a table that a step of this run returned, in order."""
         _, key, field = self._origin(table)
@@ -206,13 +213,17 @@ class Run:
                     time.sleep(POLL_SECONDS)
                     continue
                 reused = not self._computed(token, StepRecord(key, name, inputs, params, *_UNKNOWN), fill)
+        return self._returned(record, reused)
+
+    def _returned(self, record: StepRecord, reused: bool) -> Any:
+        """What a finished step returned, read from its files; its tables are known from here on."""
         self.steps.append(record._replace(reused=reused, path=str(self.path / record.path)))
         result = read_result(record.shape, self.path / record.path)
         fields = result._asdict() if record.shape["tuple"] else {ALONE: result}
         for field, form in record.shape["fields"].items():
             if form != "json":
                 self._known[id(fields[field])] = fields[field]
-                self._origins[id(fields[field])] = (name, key, field)
+                self._origins[id(fields[field])] = (record.name, record.key, field)
         return result
 
     def _finished(self, key: str) -> StepRecord | None:

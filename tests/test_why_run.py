@@ -9,9 +9,9 @@ import pytest
 
 import gristmill.cli.main
 from gristmill.errors import UsageError
-from gristmill.filter.marks import findings_schema, kept, mark
+from gristmill.filter.marks import kept, mark
 from gristmill.lineage import across
-from gristmill.records import row_id
+from gristmill.records import DROPS, row_id
 from gristmill.run import Run
 from tests.milled import bad, key, milled
 from tests.tables import table
@@ -44,7 +44,7 @@ def scored(answers):
 def judged(answers):
     wrong = answers.where("score_right < 1").select("id", "copy").to_arrow()
     drops = [wrong["id"], wrong["copy"], *([x] * len(wrong) for x in ("below_right", 0.0, 1.0, '{"measure": "right"}'))]
-    return mark(answers, pa.table(drops, schema=findings_schema()))
+    return mark(answers, pa.table(drops, names=["id", "copy", *DROPS.names]))
 
 
 def passed(answers):

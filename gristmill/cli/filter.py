@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from enum import StrEnum
 from math import isfinite, nan
 from pathlib import Path
@@ -14,6 +15,8 @@ from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from gristmill.filter.pipeline import Settings
+    from gristmill.ledger import Output
+    from gristmill.run import Run
 
 
 class Numbers(StrEnum):
@@ -39,7 +42,11 @@ class Text(StrEnum):
 
 
 def filter_command(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, globs, directories or URLs.")],
+    context: typer.Context,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="IN...", help="Files, globs, directories or URLs.")
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Directory to write.")],
     rules: Annotated[str, typer.Option(metavar="default|none|FILE", help="Rules; FILE is YAML.")] = "default",
     exact: Annotated[bool, typer.Option(help="Drop rows that are equal once normalised.")] = True,
@@ -74,6 +81,16 @@ def filter_command(
     ] = None,
     max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Bad rows allowed (at least 5, unless 0).")] = "1%",
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N rows.")] = None,
+    stratify: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Hold the shares of its values (or of: length).")
+    ] = None,
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where finished stages are remembered.")] = Path(
+        "gristmill-run"
+    ),
+    from_run: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Judge the rows of that run's (or output's) last filter anew; reads no IN."),
+    ] = None,
     fail_on: Annotated[
         list[str] | None, typer.Option(metavar="ALARM", help="Exit 1 if it fired; `any` for all.")
     ] = None,
@@ -83,10 +100,12 @@ def filter_command(
 ) -> None:
     """Keep what is worth training on; give every other row its reason.
 
-    Order: rules, scores (--min, --keep-top), contamination (--against), exact duplicates, near duplicates, openings.
+    Order: rules, scores (--min, --keep-top), contamination (--against), exact duplicates, near duplicates, openings,
+    strata (--stratify).
     """
     from gristmill.filter.pipeline import ALARMS, Settings, filter_files
     from gristmill.filter.rules_file import rules_named
+    from gristmill.run import Run
     from gristmill.runner import use_runner
 
     settings = Settings(
@@ -106,15 +125,73 @@ def filter_command(
         columns=_pairs("--map", mapping),
         max_bad=share("--max-bad", max_bad, zero=True),
         limit=limit,
+        stratify=stratify,
     )
     if unknown := set(fail_on or ()) - {*ALARMS, "any"}:
         raise UsageError(f"--fail-on {unknown.pop()}: allowed are {', '.join(ALARMS)} and any")
     use_runner(runner)
-    summary = filter_files(inputs, out, settings, force=force, say=lambda line: typer.echo(line, err=True))
+    before = None
+    if from_run is not None:
+        memory, before = remembered(from_run, inputs)
+        settings = merged(context, settings, Settings.of(before.params["settings"]))
+        inputs = before.params["inputs"]
+    elif inputs:
+        memory = Run(run)
+    else:
+        raise UsageError("filter: no IN; name files, or an earlier filter with --from-run DIR")
+    summary = filter_files(
+        inputs, out, settings, run=memory, before=before, force=force, say=lambda line: typer.echo(line, err=True)
+    )
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
     fired = [alarm for alarm in summary["alarms"] if {alarm["name"], "any"} & set(fail_on or ())]
     if fired:
         raise Refused(f"alarm {fired[0]['name']}: {fired[0]['message']} (--fail-on); the output is in {out}")
+
+
+def remembered(directory: Path, inputs: list[str] | None) -> tuple[Run, Output]:
+    """The run that `--from-run` names, and its last filter (of an output directory: the filter that wrote it)."""
+    from gristmill.explain import summary_of
+    from gristmill.ledger import FILE
+    from gristmill.run import Run
+
+    if inputs:
+        raise UsageError(f"filter {inputs[0]} --from-run {directory}: the rows come from the run; leave IN out")
+    wrote = None
+    if not (directory / FILE).is_file():
+        known = summary_of(directory).get("run")
+        if not known or not (Path(known) / FILE).is_file():
+            raise UsageError(f"--from-run {directory}: its run is gone ({known}); filter the files again")
+        wrote, directory = str(directory.resolve()), Path(known)
+    memory = Run(directory)
+    filters = [each for each in memory.outputs() if each.name == "filter" and wrote in (None, each.path)]
+    if not filters:
+        raise UsageError(f"--from-run {directory}: no filter {'wrote there' if wrote else 'is in it'}; run one first")
+    return memory, filters[-1]
+
+
+_FLAGS = {"recall": "near_recall", "columns": "mapping"}
+"""The parameters of the command that are named otherwise than the settings."""
+
+
+def merged(context: typer.Context, given: Settings, before: Settings) -> Settings:
+    """The settings of an earlier filter with those changed that were given as flags; scores one by one.
+
+    Raises UsageError for a flag that says how rows are read: they were read already.
+    """
+    names = [f.name for f in fields(given)]
+    flags = {name for name in names if _was_given(context, _FLAGS.get(name, name))}
+    if fixed := flags & {"columns", "limit"}:
+        flag = {"columns": "--map"}.get(fixed.pop(), "--limit")
+        raise UsageError(f"{flag} --from-run: the rows were read already; filter the files again")
+    changed = {name: getattr(given, name) for name in flags}
+    if "minimum" in flags:
+        changed["minimum"] = {**before.minimum, **given.minimum}
+    return replace(before, **changed)
+
+
+def _was_given(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def share(flag: str, value: str, *, zero: bool = False) -> float:

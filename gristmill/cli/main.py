@@ -77,10 +77,11 @@ _SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact"}
 def _spread(arguments: list[str]) -> list[str]:
     """Let `--against` take several files, as in `filter IN --against A B`: repeat the flag before each of them.
 
-    Only once an input has been named, so that in `filter --against A IN` the input stays one.
+    Only once an input has been named (or --from-run, which stands for one), so that in `filter --against A IN` the
+    input stays one.
     """
     spread: list[str] = []
-    inputs, several = 0, False
+    inputs, several = int("--from-run" in arguments), False
     for place, argument in enumerate(arguments):
         before = arguments[place - 1] if place else ""
         is_value = before.startswith("-") and "=" not in before and before not in _SWITCHES

@@ -4,12 +4,14 @@ A rule is a name and limits on measures of one row; `rules.apply_rules` measures
 there are and which a row breaks; it touches no table.
 """
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 
+from gristmill.errors import UsageError
 from gristmill.filter.privacy import KINDS
 
 Action = Literal["drop", "report", "mask"]
@@ -150,6 +152,33 @@ def _readings(row: Mapping[str, Any], rules: Sequence[Rule]) -> Iterator[Reading
 def describe(rules: Sequence[Rule] = DEFAULT_RULES) -> dict[str, dict[str, Any]]:
     """The parameters of each rule by its name as plain values, for `summary.json`."""
     return {rule.name: _described(rule) for rule in rules}
+
+
+def rules_of(described: Mapping[str, Mapping[str, Any]]) -> tuple[Rule, ...]:
+    """The rules that `describe` told of, for a list of them that was written down.
+
+    Raises UsageError for a Python function that cannot be imported any more.
+    """
+    return tuple(_rule_of(name, rule) for name, rule in described.items())
+
+
+def _rule_of(name: str, told: Mapping[str, Any]) -> Rule:
+    cases = tuple(tuple(Limit(**limit) for limit in case) for case in told["cases"])
+    function = imported(f"rule {name}", told["function"]) if told.get("function") else None
+    rest = {key: told[key] for key in ("action", "reason", "where") if key in told}
+    return Rule(name, cases, function=function, languages=tuple(told.get("languages", ())), **rest)
+
+
+def imported(where: str, name: str) -> Callable[..., Any]:
+    """A function by `module:function`; raises UsageError beginning with `where` for one that cannot be had."""
+    module, _, attribute = name.partition(":")
+    try:
+        function: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{where}: function: {name!r} cannot be imported ({error}); write module:function") from error
+    if not callable(function):
+        raise UsageError(f"{where}: function: {name!r} is {type(function).__name__}; it must be callable")
+    return cast(Callable[..., Any], function)
 
 
 def _described(rule: Rule) -> dict[str, Any]:

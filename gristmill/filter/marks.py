@@ -45,8 +45,9 @@ def findings_schema(**measured: pa.DataType) -> pa.Schema:
 def mark(table: Table, findings: pa.Table) -> Table:
     """Join findings to a table by (`id`, `copy`).
 
-    `findings` has the columns of `findings_schema`, at most one row a key; `drop_rule` may be null for a row that was
-    only measured. Rows without findings get null in the measured columns. The first step to drop a row wins.
+    `findings` has `id`, `copy`, the drop columns and any measured ones, at most one row a key; `drop_rule` may be null
+    for a row that was only measured. Rows without findings get null in the measured columns. The first step to drop a
+    row wins.
     """
     old = [f.name for f in DROPS if f.name in table.column_names]
     measured = [name for name in findings.column_names if name not in KEY and name not in DROPS.names]

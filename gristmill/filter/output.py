@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from gristmill.export import training_row
 from gristmill.filter.balance import Balance
+from gristmill.filter.diversity import Diversity
 from gristmill.filter.row_keys import Ints
 from gristmill.filter.work import Work, windows
 from gristmill.records import DROPS
@@ -26,16 +27,17 @@ _TRAINED = {"prompt", "tools", "response", "chosen", "rejected", "label"}
 
 
 class Written(NamedTuple):
-    """What was counted on the way: kept rows, rows dropped by rule, and what the filter did to the distribution."""
+    """What was counted on the way: kept and dropped rows, what became of the distribution, how diverse it is."""
 
     rows_kept: int
     dropped: dict[str, int]
     balance: dict[str, Any]
+    diversity: dict[str, Any]
 
 
 def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Written:
     """Write `rows.parquet`, `kept.parquet` and `kept.jsonl`; `findings` are those of the stages in order, by row."""
-    balance, dropped = Balance(work.kind), Counter[str]()
+    balance, diversity, dropped = Balance(work.kind), Diversity(work.kind), Counter[str]()
     rows_kept = 0
     with ExitStack() as files:
         chat = files.enter_context((directory / "kept.jsonl").open("wb"))
@@ -50,10 +52,11 @@ def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Wri
             for row in survivors.select(_TRAINED & set(window.column_names)).to_pylist():
                 chat.write(orjson.dumps(training_row(work.kind, row)) + b"\n")
             balance.add(window, survivors)
+            diversity.add(survivors)
             reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
             dropped.update({entry["values"]: entry["counts"] for entry in reasons})
             rows_kept += len(survivors)
-    return Written(rows_kept, dict(dropped.most_common()), balance.summary())
+    return Written(rows_kept, dict(dropped.most_common()), balance.summary(), diversity.summary())
 
 
 def marked_windows(work: Work, findings: Sequence[pa.Table]) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ thresholds measures nothing again. The output directory appears by a rename when
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from gristmill.filter import stages
 from gristmill.filter.bands import bands_for
 from gristmill.filter.contamination import contamination_findings, index_files
 from gristmill.filter.duplicates import followed
-from gristmill.filter.limits import Rule, describe
+from gristmill.filter.limits import Rule, describe, rules_of
 from gristmill.filter.marks import Table
 from gristmill.filter.near import PAIRS
 from gristmill.filter.ngrams import Index
@@ -35,9 +35,11 @@ from gristmill.filter.output import write_rows
 from gristmill.filter.rules import DEFAULT_RULES
 from gristmill.filter.scores import keep_top_findings, minimum_findings
 from gristmill.filter.signatures import Signed
+from gristmill.filter.stratify import stratify_findings, stratum_of
 from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work, work_of
 from gristmill.formats import BROKEN, expand
+from gristmill.ledger import Output, StepRecord
 from gristmill.run import Run, peak_rss_mb
 
 OUTPUTS = {
@@ -46,7 +48,7 @@ OUTPUTS = {
 }
 """The files of an output directory."""
 
-ALARMS = ("broken_file", "large_cluster", "source_loss")
+ALARMS = ("bias", "broken_file", "collapse", "large_cluster", "source_loss", "stratum_lost")
 
 Say = Callable[[str], None]
 
@@ -71,12 +73,24 @@ class Settings:
     columns: Mapping[str, str] = field(default_factory=dict)
     max_bad: float = 0.01
     limit: int | None = None
+    stratify: str | None = None
 
     @property
     def scores(self) -> list[str]:
         """The scores named anywhere, so that the reader carries them."""
         named = [*self.minimum, *([self.keep_top[1]] if self.keep_top else []), *([self.prefer] if self.prefer else [])]
         return list(dict.fromkeys(named))
+
+    def json(self) -> dict[str, Any]:
+        """The settings as plain values, to be written down."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rules"}
+        return plain | {"rules": describe(self.rules)}
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "Settings":
+        """The settings that `json` wrote down; raises UsageError for a rule whose function is gone."""
+        top = written["keep_top"]
+        return cls(**{**written, "rules": rules_of(written["rules"]), "keep_top": tuple(top) if top else None})
 
 
 def filter_files(
@@ -85,6 +99,7 @@ def filter_files(
     settings: Settings = Settings(),
     *,
     run: Run | None = None,
+    before: Output | None = None,
     force: bool = False,
     say: Say | None = None,
 ) -> dict[str, Any]:
@@ -95,6 +110,9 @@ def filter_files(
     anything else is refused unless `force`. `run` remembers the stages; without one they are forgotten at the end.
     `say` is told of each stage as it ends.
 
+    With `before`, a filter that `run` remembers, no file is read: its rows are judged anew by `settings`, of which
+    `columns`, `limit` and the rules that mask must be as they were.
+
     Raises BadInput when a file or more rows than `settings.max_bad` cannot be read (they are listed in
     `OUT.bad_rows.jsonl`), or when no row is usable, UsageError for settings that do not fit the data, and OutOfSpace
     for a full disk.
@@ -104,7 +122,8 @@ def filter_files(
     started = time.monotonic()
     out = Path(out).resolve() if "://" not in str(out) else Path(out)
     check_replaceable(out, force)
-    if inside := [path for path in expand([*inputs, *settings.against]) if Path(path).resolve().is_relative_to(out)]:
+    read = settings.against if before else [*inputs, *settings.against]
+    if inside := [path for path in expand(read) if Path(path).resolve().is_relative_to(out)]:
         raise UsageError(f"-o {out} would replace the input {inside[0]}; name another directory")
     index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
     partial = out.with_name(f".{out.name}.partial")
@@ -112,7 +131,13 @@ def filter_files(
     partial.mkdir(parents=True)
     try:
         mill = _Mill(run or Run(partial / "run"), settings, say or (lambda _: None))
-        summary = mill.filter(inputs, partial, index)
+        table, ruled_by = mill.read(inputs) if before is None else mill.remembered(before)
+        summary: dict[str, Any] = {
+            "gristmill": __version__,
+            "inputs": list(inputs),
+            "run": str(run.path) if run else None,
+        }
+        summary |= mill.filter(table, ruled_by, partial, index)
         summary["seconds"] = round(time.monotonic() - started, 2)
         summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
         (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
@@ -121,6 +146,8 @@ def filter_files(
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
+        if run:
+            _remembered(run, mill, out, inputs, summary)
     except BadInput as error:
         listed = partial / "bad_rows.jsonl"
         if not listed.exists() or not listed.stat().st_size:
@@ -156,12 +183,13 @@ class _Mill:
 
     def __init__(self, run: Run, settings: Settings, say: Say):
         self.run, self.settings, self.say = run, settings, say
+        self.read_by = settings
         self.findings: list[pa.Table] = []
         self.done: list[dict[str, Any]] = []
         self.since = time.monotonic()
 
-    def filter(self, inputs: Sequence[str], partial: Path, index: Index | None) -> dict[str, Any]:
-        """Run the stages, write the tables into `partial`, and return the summary but for time and memory."""
+    def read(self, inputs: Sequence[str]) -> tuple[Table, Sequence[Rule]]:
+        """The work table of files, and the rules by which its rows were judged."""
         settings = self.settings
         table = self.run.step(
             stages.read,
@@ -171,8 +199,24 @@ class _Mill:
             limit=settings.limit,
             rules=settings.rules,
         )
-        work = self._numbered(table, inputs, partial)
+        return table, settings.rules
+
+    def remembered(self, before: Output) -> tuple[Table, Sequence[Rule]]:
+        """The work table of an earlier filter, and the rules by which its rows were judged."""
+        self.read_by = Settings.of(before.params["read"])
+        return self.run.result(before.inputs[0]), self.read_by.rules
+
+    def filter(self, table: Table, ruled_by: Sequence[Rule], partial: Path, index: Index | None) -> dict[str, Any]:
+        """Run the stages, write the tables into `partial`, and return the summary but for time and memory."""
+        settings = self.settings
+        work = self._numbered(table, ruled_by, partial)
         found = self._judged(table, work, index, partial)
+        if settings.stratify:
+            strata = stratum_of(work, settings.stratify)
+            score = None if settings.prefer is None else _score(work, settings.prefer)
+            stratified = stratify_findings(work.keys, strata, self.kept, score)
+            found["alarms"] += stratified.alarms
+            self._end("stratify", stratified.findings)
         written = write_rows(work, self.findings, partial)
         self._tell("write", f"{len(work):>11,} rows")
         broken = [
@@ -181,8 +225,6 @@ class _Mill:
             if row[BAD].startswith(BROKEN)
         ]
         return {
-            "gristmill": __version__,
-            "inputs": list(inputs),
             "kind": work.kind,
             "rows_in": len(work),
             "rows_bad": len(work.bad),
@@ -191,24 +233,27 @@ class _Mill:
             **found,
             "runner": daft.get_or_create_runner().name,
             "stages": self.done,
-            "alarms": broken + found["alarms"],
+            "alarms": broken + found["alarms"] + written.balance.get("alarms", []) + written.diversity["alarms"],
+            "lineage": [_lineage(step) for step in self.run.steps],
             "yield": written.rows_kept / len(work),
         }
 
-    def _numbered(self, table: Table, inputs: Sequence[str], partial: Path) -> Work:
+    def _numbered(self, table: Table, ruled_by: Sequence[Rule], partial: Path) -> Work:
         """The rows of the work table by number; what is bad is set aside."""
         work = work_of(table, self.run.files(table))
         with (partial / "bad_rows.jsonl").open("wb") as file:
             for row in work.bad:
                 line = {"file": row["source_file"], "line": row["source_row"], "reason": row[BAD]}
                 file.write(orjson.dumps(line) + b"\n")
-        if not len(work) and not work.bad:
-            raise BadInput(f"no usable row: {', '.join(inputs)} hold none")
         check_bad(
             len(work.bad), len(work) + len(work.bad), self.settings.max_bad, first=work.bad[0] if work.bad else None
         )
+        ruled = work.ruled
+        if list(ruled_by) != list(self.settings.rules):
+            judged = self.run.step(stages.judge, table, rules=self.settings.rules, before=ruled_by)
+            ruled = work.findings(ds.dataset(self.run.files(judged), format="parquet").to_table())
         self.kept = np.ones(len(work), bool)
-        self._end("read + rules", work.ruled, f"{len(work.bad):,} bad rows")
+        self._end("read + rules", ruled, f"{len(work.bad):,} bad rows")
         return work
 
     def _judged(self, table: Table, work: Work, index: Index | None, partial: Path) -> dict[str, Any]:
@@ -299,6 +344,20 @@ class _Mill:
         return round(seconds, 3)
 
 
+def _remembered(run: Run, mill: "_Mill", out: Path, inputs: Sequence[str], summary: Mapping[str, Any]) -> None:
+    """Write the filter down in its run, first of all its work table and the settings by which that was read."""
+    steps = [step.key for step in mill.run.steps]
+    params = {"inputs": list(inputs), "settings": mill.settings.json(), "read": mill.read_by.json()}
+    counts = {name: summary[name] for name in ("rows_in", "rows_kept", "rows_bad", "dropped")}
+    run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts)
+
+
+def _lineage(step: StepRecord) -> dict[str, Any]:
+    """A step as `summary.json` tells it."""
+    names = ("key", "name", "inputs", "rows", "bytes", "seconds", "peak_rss_mb", "reused")
+    return {name: getattr(step, name) for name in names}
+
+
 def _score(work: Work, name: str) -> Any:
     """A score by row number; raises UsageError for one the rows do not have."""
     if name not in work.scores:
@@ -323,4 +382,6 @@ def _stage_rules(settings: Settings) -> dict[str, Any]:
         names = ("near", "recall", "numbers", "boilerplate", "text", "prefer")
         rules["near_duplicate"] = {name: getattr(settings, name) for name in names}
     rules["collapsed"] = {"collapse": settings.collapse, "characters": 200}
+    if settings.stratify:
+        rules["stratified"] = {"stratify": settings.stratify}
     return rules

@@ -12,17 +12,15 @@
 The default rules stay on unless switched off; `defaults: false` starts from none. Unknown keys are errors.
 """
 
-import importlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gristmill.errors import UsageError
-from gristmill.filter.limits import DEFAULT_RULES, PRIVATE_RULES, Action, Limit, Rule, any_of, own_rule
+from gristmill.filter.limits import DEFAULT_RULES, PRIVATE_RULES, Action, Limit, Rule, any_of, imported, own_rule
 from gristmill.filter.row_measures import ANSWER_MEASURES
 
 
@@ -134,21 +132,10 @@ def _own(where: str, entry: RuleEntry, built_in: list[str]) -> Rule:
     if entry.name in ANSWER_MEASURES:
         raise UsageError(f"{where}: rule_{entry.name} is a measure already; choose another name")
     _only(where, entry, {"where", "function", "least", "most", "reason"})
-    function = _imported(where, entry.function) if entry.function else None
+    function = imported(where, entry.function) if entry.function else None
     return own_rule(
         entry.name, where=entry.where, function=function, least=entry.least, most=entry.most, reason=entry.reason
     )
-
-
-def _imported(where: str, name: str) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    try:
-        function: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"{where}: function: {name!r} cannot be imported ({error}); write module:function") from error
-    if not callable(function):
-        raise UsageError(f"{where}: function: {name!r} is {type(function).__name__}; it must be callable")
-    return cast(Callable[..., Any], function)
 
 
 def _changed(where: str, entry: RuleEntry, rule: Rule) -> Rule:

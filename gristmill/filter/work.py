@@ -50,6 +50,16 @@ class Work(NamedTuple):
         rows: Ints = np.searchsorted(self.orders, orders.to_numpy())
         return rows
 
+    def findings(self, marked: pa.Table) -> pa.Table:
+        """Rows with `_order`, drop columns and measures as findings by row number; rows without either are left out."""
+        names = [name for name in marked.column_names if name != ORDER and name not in DROPS.names]
+        some = pc.is_valid(marked["drop_rule"])
+        for name in names:
+            some = pc.or_(some, pc.is_valid(marked[name]))
+        marked = marked.filter(some)
+        columns = {"row": pa.array(self.numbers(marked[ORDER]))} | {n: marked[n] for n in (*DROPS.names, *names)}
+        return pa.table(columns).sort_by("row")
+
     def on(self) -> pa.Table:
         """The column that names a row in `table`, by row number."""
         return pa.table({ORDER: self.orders})
