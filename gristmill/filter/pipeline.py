@@ -294,7 +294,7 @@ def _judged(
 
 def _written(table: Table, kind: Kind, orders: pa.Array, partial: Path, stages: _Stages) -> dict[str, Any]:
     """Write the rows in input order, a window at a time; returns the counts and the balance."""
-    balance, dropped = Balance(kind), Counter[str]()
+    balance, dropped = Balance(kind, len(orders)), Counter[str]()
     rows_kept = 0
     with ExitStack() as files:
         chat = files.enter_context((partial / "kept.jsonl").open("wb"))
@@ -309,7 +309,7 @@ def _written(table: Table, kind: Kind, orders: pa.Array, partial: Path, stages: 
             writers[1].write_table(survivors)
             for row in survivors.select(_TRAINED & set(window.column_names)).to_pylist():
                 chat.write(orjson.dumps(training_row(kind, row)) + b"\n")
-            balance.add(window, survivors)
+            balance.add(window)
             reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
             dropped.update({entry["values"]: entry["counts"] for entry in reasons})
             rows_kept += len(survivors)
