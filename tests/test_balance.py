@@ -162,9 +162,10 @@ def test_each_tag_is_an_axis_and_few_rows_are_not_judged():
 
 
 def test_windows_and_their_order_change_nothing(monkeypatch):
-    monkeypatch.setattr(module, "SAMPLE", 300)
     given = rows(900)
     arrow = marked(given, ["x" if row["score_quality"] < 5 else None for row in given])
+    assert summary(arrow, window=70) == summary(arrow)
+    monkeypatch.setattr(module, "SAMPLE", 300)
     whole = summary(arrow)
     assert 200 < whole["sampled"] < 400 and whole["rows"] == 900 and "in a sample of" in " ".join(whole["warnings"])
     assert summary(arrow, window=70) == whole
@@ -191,6 +192,10 @@ def test_a_table_of_prompts_is_measured_by_its_last_messages():
     arrow = table("prompt", given).to_arrow().append_column("drop_rule", pa.array([None, "x"] * 20, pa.large_string()))
     found = summary(arrow, "prompt")
     assert axis(found, "length")["before"]["p50"] == 20.5
+    arrow = arrow.set_column(
+        arrow.schema.get_field_index("drop_rule"), "drop_rule", pa.array(["x"] * 20 + [None] * 20, pa.large_string())
+    )
+    assert axis(summary(arrow, "prompt"), "length")["message"].startswith("length: long prompts survive: ")
     assert "prompt length" not in [each["name"] for each in found["axes"]]
 
 

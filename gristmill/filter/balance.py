@@ -51,8 +51,9 @@ class Balance:
         encoded = sample["drop_rule"].combine_chunks().dictionary_encode()
         rules = np.asarray(pc.add(pc.fill_null(encoded.indices, -1), 1), np.int64)
         names = ["", *encoded.dictionary.to_pylist()]
+        texts = "prompts" if ANSWERS[self.kind] is None else "answers"
         of = "" if found["sampled"] == self.rows else f", in a sample of {found['sampled']:,}"
-        return found | compare(axes(sample.drop_columns("drop_rule")), rules, names, of)
+        return found | compare(axes(sample.drop_columns("drop_rule")), rules, names, of=of, texts=texts)
 
 
 def balance(table: Table) -> dict[str, Any]:
@@ -73,10 +74,12 @@ def balance(table: Table) -> dict[str, Any]:
     return collected.summary()
 
 
-def compare(found: list[Axis], rules: NDArray[np.int64], names: list[str], of: str = "") -> dict[str, Any]:
+def compare(
+    found: list[Axis], rules: NDArray[np.int64], names: list[str], *, of: str = "", texts: str = "answers"
+) -> dict[str, Any]:
     """Axes, warnings and alarms of a filter, of which `rules` holds for each row the number of its rule in `names`.
 
-    Number 0 stands for kept; `of` ends the messages' counts of rows.
+    Number 0 stands for kept; `of` and `texts` are words of the messages.
     """
     whole = [Comparison(axis, rules[axis.rows]) for axis in found]
     whole = [comparison for comparison in whole if comparison.kept.any()]
@@ -92,7 +95,7 @@ def compare(found: list[Axis], rules: NDArray[np.int64], names: list[str], of: s
     for comparison, rest, meant_rules in zip(whole, judged, asked, strict=True):
         p = [next(adjusted) for _ in rest.tests]
         bias = rest.found(p)
-        said = message(rest, bias, names, of) if bias else None
+        said = message(rest, bias, names, of=of, texts=texts) if bias else None
         if said:
             value = abs(rest.dominance.effect) if bias == "location" and rest.dominance else rest.distance[0]
             limit = LEAST_EFFECT if bias == "location" else LEAST_DISTANCE

@@ -26,14 +26,14 @@ FEWEST = 10
 
 _ASKED = {"length": ("empty",), "repetition": ("repetitive",), "language": ("wrong_language",)}
 _MORE_LESS = {
-    "length": ("long answers", "short answers"),
+    "length": ("long {texts}", "short {texts}"),
     "prompt length": ("rows with long prompts", "rows with short prompts"),
-    "code share": ("answers with more code", "answers with less code"),
-    "word length": ("answers with longer words", "answers with shorter words"),
-    "sentence length": ("answers with longer sentences", "answers with shorter sentences"),
-    "function words": ("answers with more function words", "answers with fewer function words"),
-    "variety": ("answers with more varied words", "answers with less varied words"),
-    "repetition": ("answers that repeat themselves more", "answers that repeat themselves less"),
+    "code share": ("{texts} with more code", "{texts} with less code"),
+    "word length": ("{texts} with longer words", "{texts} with shorter words"),
+    "sentence length": ("{texts} with longer sentences", "{texts} with shorter sentences"),
+    "function words": ("{texts} with more function words", "{texts} with fewer function words"),
+    "variety": ("{texts} with more varied words", "{texts} with less varied words"),
+    "repetition": ("{texts} that repeat themselves more", "{texts} that repeat themselves less"),
 }
 _UNITS = {"length": " words", "prompt length": " words", "word length": " characters", "sentence length": " words"}
 
@@ -111,11 +111,14 @@ class Comparison:
         return shares
 
 
-def message(comparison: Comparison, found: str, rules: list[str], of: str) -> str:
-    """What the filter did to the axis, how much, and the rule that did most of it; `of` is what the rows are of."""
+def message(comparison: Comparison, found: str, rules: list[str], *, of: str, texts: str) -> str:
+    """What the filter did to the axis, how much, and the rule that did most of it.
+
+    `of` ends the counts of rows, `texts` is what the measured texts are: answers or prompts.
+    """
     axis = comparison.axis
     distance = "Jensen–Shannon distance {:.2f} [{:.2f}, {:.2f}]".format(*comparison.distance)
-    what = _moved(comparison) if found == "location" else f"{_exchanged(comparison)} ({distance})"
+    what = _moved(comparison, texts) if found == "location" else f"{_exchanged(comparison)} ({distance})"
     shares = comparison.rule_shares(found)
     chief = int(np.argmax(shares))
     part = "all" if shares[chief] >= 0.995 else f"{shares[chief]:.0%}"
@@ -124,7 +127,7 @@ def message(comparison: Comparison, found: str, rules: list[str], of: str) -> st
     return f"{axis.name}: {what}; {part} of it by {rules[chief]} ({rows})"
 
 
-def _moved(comparison: Comparison) -> str:
+def _moved(comparison: Comparison, texts: str) -> str:
     axis, name = comparison.axis, comparison.axis.name
     assert comparison.dominance
     effect, low, high, _ = comparison.dominance
@@ -134,7 +137,8 @@ def _moved(comparison: Comparison) -> str:
     if before == after:
         of, before, after = "mean", float(axis.values.mean()), float(kept.mean())
     move = f"the {of} goes from {number(before)} to {number(after)}{_UNITS.get(name, '')}"
-    return f"{more if effect > 0 else less} survive: {move} (effect size {effect:.2f} [{low:.2f}, {high:.2f}])"
+    which = (more if effect > 0 else less).replace("{texts}", texts)
+    return f"{which} survive: {move} (effect size {effect:.2f} [{low:.2f}, {high:.2f}])"
 
 
 def _exchanged(comparison: Comparison) -> str:
