@@ -37,7 +37,7 @@ class Written(NamedTuple):
 
 def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Written:
     """Write `rows.parquet`, `kept.parquet` and `kept.jsonl`; `findings` are those of the stages in order, by row."""
-    balance, diversity, dropped = Balance(work.kind), Diversity(work.kind), Counter[str]()
+    balance, diversity, dropped = Balance(work.kind, len(work)), Diversity(work.kind), Counter[str]()
     rows_kept = 0
     with ExitStack() as files:
         chat = files.enter_context((directory / "kept.jsonl").open("wb"))
@@ -51,7 +51,7 @@ def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Wri
             writers[1].write(survivors)
             for row in survivors.select(_TRAINED & set(window.column_names)).to_pylist():
                 chat.write(orjson.dumps(training_row(work.kind, row)) + b"\n")
-            balance.add(window, survivors)
+            balance.add(window)
             diversity.add(survivors)
             reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
             dropped.update({entry["values"]: entry["counts"] for entry in reasons})

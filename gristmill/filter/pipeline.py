@@ -233,7 +233,7 @@ class _Mill:
             **found,
             "runner": daft.get_or_create_runner().name,
             "stages": self.done,
-            "alarms": broken + found["alarms"] + written.balance.get("alarms", []) + written.diversity["alarms"],
+            "alarms": broken + found["alarms"] + written.balance["alarms"] + written.diversity["alarms"],
             "lineage": [_lineage(step) for step in self.run.steps],
             "yield": written.rows_kept / len(work),
         }
