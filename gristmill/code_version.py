@@ -55,7 +55,7 @@ def code_version(fn: Callable[..., Any]) -> str:
 
 def source_file(fn: Callable[..., Any]) -> Path | None:
     """The file that defines a function, None where there is none."""
-    code = getattr(inspect.unwrap(fn), "__code__", None)
+    code = getattr(fn, "__code__", None)
     path = Path(code.co_filename) if code else Path("<none>")
     return path.resolve() if path.is_file() else None
 

@@ -19,6 +19,7 @@ from gristmill.errors import UsageError
 from gristmill.explain import CANDIDATES, history, is_end
 from gristmill.ledger import Ledger, ledger_of
 from gristmill.lookup import Row, matching
+from gristmill.stored import ALONE
 from gristmill.upkeep import newest
 from gristmill.wording import evidence_of, key_text, prompt_text, told, verdict
 
@@ -27,13 +28,13 @@ MEASURED = ("rule_", "score_", "verdict_", "why_", "flag_")
 
 
 class Place(NamedTuple):
-    """A stored table: one step's, or a registered output's."""
+    """A stored table: one step's (`STEP.FIELD` where it has several), or a registered output's."""
 
     name: str
     key: str
     created: str
     files: list[Path]
-    """Its Parquet files that have ids."""
+    """Its Parquet files that hold rows or verdicts on rows."""
 
 
 Found = tuple[Place, Row]
@@ -79,19 +80,26 @@ def _places(directory: Path, ledger: Ledger) -> list[Place]:
     places = []
     for step in ledger.steps():
         if step.pruned is None:
-            files = [directory / step.path / path for path, _, _ in ledger.files(step.key)]
-            places.append(Place(step.name, step.key, step.created, _with_ids(files)))
+            fields: dict[str, list[Path]] = {}
+            for path, _, _ in ledger.files(step.key):
+                field = path.partition("/")[0].removesuffix(".parquet")
+                fields.setdefault(field, []).append(directory / step.path / path)
+            for field, files in fields.items():
+                name = step.name if field == ALONE else f"{step.name}.{field}"
+                places.append(Place(name, step.key, step.created, _telling(files)))
     for output in newest(ledger.outputs()):
         names = [path for path, _, _ in output.files]
         # A filter's other tables hold the same rows again.
         files = [Path(output.path) / path for path in (["rows.parquet"] if "rows.parquet" in names else names)]
-        places.append(Place(output.name, output.path, output.created, _with_ids(files)))
+        places.append(Place(output.name, output.path, output.created, _telling(files)))
     return sorted((place for place in places if place.files), key=lambda place: place.created)
 
 
-def _with_ids(files: Iterable[Path]) -> list[Path]:
+def _telling(files: Iterable[Path]) -> list[Path]:
+    """The Parquet files that hold rows or verdicts on rows."""
     parquet = [path for path in files if path.suffix == ".parquet" and path.is_file()]
-    return [path for path in parquet if "id" in pq.read_schema(path).names]
+    names = {path: set(pq.read_schema(path).names) for path in parquet}
+    return [path for path in parquet if "id" in names[path] and {"prompt", "drop_rule"} & names[path]]
 
 
 def _narrow(places: Sequence[Place], columns: list[str], match: Any) -> list[Row]:
@@ -180,7 +188,7 @@ def _told(id: str, copy: int | None, found: Sequence[Found]) -> Row:
     known: Row = {}
     stages: list[Row] = []
     for place, row in mine:
-        if stages and (stages[-1]["key"] == place.key):
+        if stages and (stages[-1]["step"], stages[-1]["key"]) == (place.name, place.key):
             continue  # another copy of it, in a table that does not number copies
         new = {
             name: value

@@ -21,10 +21,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from sqlite3 import OperationalError
 from threading import Event, Thread
+from types import FunctionType
 from typing import Any
 from uuid import uuid4
 
@@ -88,7 +88,7 @@ class Run:
         parts = {
             "function": f"{fn.__module__}:{fn.__qualname__}",
             "code": code_version(fn),
-            "captured": captured(fn, name) if hasattr(fn, "__closure__") else {},
+            "captured": captured(fn, name),
             "inputs": described,
             "params": counted,
         }
@@ -292,14 +292,11 @@ _UNKNOWN: tuple[Any, ...] = ({}, 0, 0, 0.0, 0.0, "", "")
 
 
 def _name_of(fn: Any) -> str:
-    name = getattr(fn, "__name__", None)
-    if isinstance(fn, partial) or name is None or not callable(fn):
+    if not isinstance(fn, FunctionType):
         raise UsageError(f"a step is a plain function, not a {type(fn).__name__}; define one with def")
-    if not str(name).isidentifier():
-        raise UsageError(
-            f"a step is named by its function and a lambda has no name; give it a name with def (got {name})"
-        )
-    return str(name)
+    if not fn.__name__.isidentifier():
+        raise UsageError(f"a step is named by its function, and {fn.__name__} is none; give it a name with def")
+    return fn.__name__
 
 
 def _paths(value: Any) -> list[str]:

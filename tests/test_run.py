@@ -2,11 +2,13 @@
 
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +20,8 @@ import pytest
 from gristmill.errors import BadInput, OutOfSpace, UsageError
 from gristmill.keys import arrow_hash, canonical, rows_hash
 from gristmill.run import Run
+
+ROOT = Path(__file__).parent.parent
 
 
 class Both(NamedTuple):
@@ -172,6 +176,9 @@ def test_what_is_not_known_by_its_content_is_refused(run):
         run.step(counted, 3)
     with pytest.raises(UsageError, match="give it a name"):
         run.step(lambda: pa.table({}))
+    for fn in (partial(both, 3), "text".upper, len):
+        with pytest.raises(UsageError, match="a step is a plain function, not a"):
+            run.step(fn)
     with pytest.raises(UsageError, match="nothing: returned a int"):
         run.step(nothing)
     captured = object()
@@ -441,3 +448,14 @@ def test_a_disk_that_is_really_full_stops_a_step_and_keeps_the_finished_ones(tmp
         "no space left while writing step arrow",
     ]
     assert (directories, reused) == ("1", "[False, True, False]")
+
+
+def test_the_python_of_the_page_on_runs_runs(tmp_path):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "runs.md").read_text(), re.DOTALL)
+    (tmp_path / "data.jsonl").write_text('{"prompt": "Name a colour.", "response": "Blue."}\n' * 2)
+    (tmp_path / "recipe.py").write_text(block)
+    for _ in range(2):
+        assert "2 of 2 rows" in python("recipe.py", cwd=tmp_path)
+    assert [step.name for step in Run(tmp_path / "gristmill-run").ledger.steps()] == [
+        *("read", "apply_rules", "exact", "only_short")
+    ]

@@ -70,9 +70,9 @@ def _stages(told: Row, full: bool) -> list[Text | str]:
     if told["source_file"] is not None:
         out.append(visible(f"  row {told['source_row']} of {told['source_file']}", one_line=True))
     for stage in told["stages"]:
-        named = visible(
-            f"  {stage['created'][:19].replace('T', ' ')}  {stage['step']}  {stage['key'][:8]}", one_line=True
-        )
+        when, key = stage["created"][:19].replace("T", " "), stage["key"]
+        where = key if "/" in key else key[:8]  # an output is known by its path
+        named = visible(f"  {when}  {stage['step']}  {where}", one_line=True)
         style = "" if stage["kept"] else "red"
         out.append(Text(named).append(f"  {visible(stage['verdict'], one_line=True)}", style=style))
         if stage["evidence_told"]:
@@ -80,7 +80,7 @@ def _stages(told: Row, full: bool) -> list[Text | str]:
         for name, value in stage["new"].items():
             shown = number(value) if isinstance(value, int | float) else str(value)
             out.append(Text(visible(f"      {name} {shown}", one_line=True), style="dim"))
-    if told["text"] and told.get("children"):
+    if told["text"] and not told.get("output"):  # which shows all texts
         out += [title("text"), body(told["text"], full)]
     return out
 
