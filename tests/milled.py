@@ -166,7 +166,7 @@ def diversity(extra: str) -> dict[str, Any]:
 
 def lineage(extra: str) -> list[dict[str, Any]]:
     """A `lineage` of three steps, of which the last joins two."""
-    cost = {"rows": 12, "bytes": 2 << 20, "seconds": 0.25, "peak_rss_mb": 200.0}
+    cost = {"rows": 12, "bytes": 2_000_000, "seconds": 0.25, "peak_rss_mb": 200.0}
     files = [{"name": f"a/{extra}test.jsonl", "path": f"a/{extra}test.jsonl"}]
     both = [{"name": f"read{extra}", "key": "1"}, {"name": "index", "key": "2"}]
     return [

@@ -86,7 +86,12 @@ SECTIONS = {
     ],
     "collapse": ["source a", "0.5! 0.12320.0%", "distinct pairs at least 0.3 (of people)", "Tell me"],
     "lineage": [
-        *("read taken from the ledger", "reads test.jsonl", "from read, index", "12 rows · 2.0 MB · 0.25 s"),
+        *(
+            "read taken from the ledger",
+            "reads test.jsonl",
+            "from read, index",
+            "12 rows · 2.0 MB on disk · 0.25 s · 200 MB of memory",
+        ),
         "scores 9 rows0.10 s",
     ],
     "whatif": [

@@ -42,9 +42,9 @@ def test_a_chain_needs_one_lane():
 
 
 def test_files_and_sizes_are_told():
-    step = {"key": "1", "name": "read", "inputs": [{"name": "a", "path": "a"}], "bytes": 1 << 21, "seconds": 1.0}
+    step = {"key": "1", "name": "read", "inputs": [{"name": "a", "path": "a"}], "bytes": 2_100_000, "seconds": 1.0}
     found = steps({"lineage": [step]})[0]
-    assert (found["files"], found["from"], found["megabytes"], found["rows"]) == (["a"], [], 2.0, None)
+    assert (found["files"], found["from"], found["size"], found["rows"]) == (["a"], [], "2.1 MB", None)
 
 
 def test_a_long_run_is_cut_and_none_is_none():

@@ -4,6 +4,7 @@ A lane runs from a step down to the last step that reads it. The drawing is SVG 
 which stretches to the height of that step's words. Not covered: rows (`gristmill why`).
 """
 
+from math import log
 from typing import Any, NamedTuple
 
 Row = dict[str, Any]
@@ -40,14 +41,20 @@ def steps(summary: Row) -> list[Row]:
 
 
 def _step(step: Row) -> Row:
-    """A step in figures: MB instead of bytes."""
     inputs = step.get("inputs") or []
-    size = step.get("bytes")
     return {name: step.get(name) for name in ("name", "key", "rows", "seconds", "peak_rss_mb", "reused")} | {
-        "megabytes": None if size is None else size / 2**20,
+        "size": _size(step.get("bytes")),
         "files": [entry["path"] for entry in inputs if entry.get("path") is not None],
         "from": [entry.get("name") for entry in inputs if entry.get("path") is None],
     }
+
+
+def _size(size: float | None) -> str | None:
+    """Bytes in the largest unit of which there is one at least."""
+    if size is None:
+        return None
+    power = min(int(log(max(size, 1), 1000)), 4)
+    return f"{size / 1000**power:.{1 if power else 0}f} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def times(summary: Row) -> list[Row]:
