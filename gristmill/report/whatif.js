@@ -59,7 +59,8 @@ function median(values) {
 
 /**
  * Rows kept with the sliders at these stops: {kept, low, high, exact, unsure, sources and dropped (rows of each, by
- * number), words (median of the kept, now and then)}. Exact with one slider moved or all rows in the sample.
+ * number), words (median of the kept, now and then)}. Exact with one slider moved or all rows in the sample, but for
+ * near duplicates: a filter at another threshold would search anew.
  */
 function estimate(data, stops) {
   const n = data.sample, scale = data.rows / n, base = data.controls.map(control => control.base);
@@ -88,7 +89,7 @@ function estimate(data, stops) {
   const words = verdict => median(data.words.filter((_, row) => verdict[row].verdict < 0));
   return {
     kept: within(data.kept + change), low: within(data.kept + low), high: within(data.kept + high),
-    exact: low === high, unsure: Math.round(unsure), words: [words(now), words(then)],
+    exact: low === high && !moved.includes(data.near.slider), unsure: Math.round(unsure), words: [words(now), words(then)],
     sources: sources.map((d, number) => Math.max(Math.round(data.sources[number].kept + d * scale), 0)),
     dropped: dropped.map((d, number) => Math.max(Math.round(data.dropped[number] + d * scale), 0)),
   };
@@ -125,7 +126,7 @@ const count = number => number.toLocaleString("en-US", {maximumFractionDigits: 6
 function told(data, found) {
   const change = found.kept - data.kept;
   const many = change > 0 ? `${count(change)} more than now` : change < 0 ? `${count(-change)} fewer than now` : "as now";
-  const spread = found.exact ? "" : ` (95 %: ${count(found.low)} to ${count(found.high)})`;
+  const spread = found.low === found.high ? "" : ` (95 %: ${count(found.low)} to ${count(found.high)})`;
   const open = found.unsure ? ` ${found.exact ? "" : "About "}${count(found.unsure)} of them were never looked at by the ` +
     "later stages, which may still take them." : "";
   return `${found.exact ? "" : "About "}${count(found.kept)} of ${count(data.rows)} rows kept${spread}, ${many}.${open}`;
@@ -165,7 +166,7 @@ function start() {
     at("whatif-command").textContent = shell.line;
     at("whatif-rules").textContent = shell.rules;
     at("whatif-file").hidden = !shell.rules;
-    if (data.near.slider >= 0) at("whatif-near").hidden = stops[data.near.slider] >= data.controls[data.near.slider].base;
+    if (data.near.slider >= 0) at("whatif-near").hidden = stops[data.near.slider] === data.controls[data.near.slider].base;
   };
   const reset = () => {
     inputs.forEach((input, number) => {
