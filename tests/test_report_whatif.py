@@ -191,6 +191,7 @@ def test_another_near_threshold_keeps_what_filtering_again_keeps(tmp_path, exact
         again = filter_files([str(source)], tmp_path / "again", replace(plain, near=threshold, recall=0.9999))
         answer = computed("estimate", [data, moved(data, near_duplicate__near=threshold)])[0]
         assert (answer["kept"], answer["exact"]) == (again["rows_kept"], False), threshold
+        assert answer["dropped"][data["near"]["name"]] == again["dropped"].get("near_duplicate", 0)
 
 
 @needs_node

@@ -83,6 +83,7 @@ function estimate(data, stops) {
     const control = data.controls[moved[0]], stop = stops[moved[0]];
     low = high = change = control.back[stop] - control.lost[stop];
     unsure = control.later ? control.back[stop] : 0;
+    if (control.kind === "near") dropped[data.near.name] = -change / scale; // no other rule's rows come or go
   }
   if (moved.length === 0 || n === data.rows) low = high = change;
   const within = kept => Math.round(Math.min(Math.max(kept, 0), data.rows));
