@@ -127,11 +127,53 @@ def whole(directory: Path, extra: str = "") -> Path:
         openings={"groups": 1, "rows": 2, "largest": [{"opening": STORY + extra, "size": 2}]},
         alarms=[{"name": "source_loss" + extra, "message": f"lost most {extra}", "value": 0.9, "limit": 0.5}],
         rules=RULES | {f"no_urls{extra}": {"reason": extra, "where": f"x = '{extra}'"}},
+        run=f"runs/{extra}",
+        balance=balance(extra),
+        diversity=diversity(extra),
+        lineage=lineage(extra),
     )
     a, b = (key("Count.", f"{STORY} {n} times.") for n in (18, 19))
     pairs(directory, [(given_id(given, 0), given_id(given, 2), 0.91, False), (a, b, 0.75, True)])
     bad(directory, [{"file": f"a/{extra}test.jsonl", "line": 12, "reason": f"not JSON {extra}", "text": extra}])
     return directory
+
+
+def balance(extra: str) -> dict[str, Any]:
+    """A `balance` of a numeric and a categorical axis, the latter moved."""
+    bins = [{"from": 10.0 * n, "to": 10.0 * n + 10, "before": 0.5, "after": n} for n in range(2)]
+    value = {"value": f"b/other.jsonl{extra}", "before": 0.2, "after": 0.0, "interval": [0.0, 0.05]}
+    distance = {"js_distance": 0.3, "js_interval": [0.2, 0.4], "psi": 0.1}
+    length = {
+        "name": f"length{extra}",
+        "kind": "numeric",
+        "before": {"p50": 20.0},
+        "after": {"p50": 21.0},
+        "bins": bins,
+    }
+    length |= distance | {"effect_size": -0.5, "effect_interval": [-0.6, -0.4], "p_value": 0.25, "biased": False}
+    source = {"name": f"source{extra}", "kind": "categorical", "values": [value], **distance, "p_value": 1e-9}
+    source |= {"biased": True, "message": f"source lost its rows {extra}"}
+    return {"rows": 12, "kept": 3, "sampled": 12, "axes": [length, source], "warnings": [f"source moved {extra}"]}
+
+
+def diversity(extra: str) -> dict[str, Any]:
+    """A `diversity` of one group, with an alarm."""
+    group = {"by": "source", "name": f"a{extra}", "rows": 10, "distinct_1": 0.5, "distinct_2": 0.123, "vendi": None}
+    group |= {"top_opening": f"Tell me {extra}", "top_opening_share": 0.2, "alarms": ["distinct_2"]}
+    limits = {"distinct_2": {"least": 0.3, "source": f"of people{extra}"}}
+    return {"sampled": 10, "groups": [group], "limits": limits, "alarms": []}
+
+
+def lineage(extra: str) -> list[dict[str, Any]]:
+    """A `lineage` of three steps, of which the last joins two."""
+    cost = {"rows": 12, "bytes": 2_000_000, "seconds": 0.25, "peak_rss_mb": 200.0}
+    files = [{"name": f"a/{extra}test.jsonl", "path": f"a/{extra}test.jsonl"}]
+    both = [{"name": f"read{extra}", "key": "1"}, {"name": "index", "key": "2"}]
+    return [
+        {"key": "1", "name": f"read{extra}", "inputs": files, **cost, "reused": True},
+        {"key": "2", "name": "index", "inputs": [], "rows": None, "bytes": None, "seconds": 0.1, "reused": False},
+        {"key": "3", "name": "filter", "inputs": both, **cost, "reused": False},
+    ]
 
 
 def given_id(given: list[dict[str, Any]], number: int) -> str:

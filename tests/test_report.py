@@ -1,6 +1,9 @@
 """The report: what it says, that it stands alone, and that nothing in it runs."""
 
+import hashlib
+import json
 import re
+from base64 import b64encode
 from html.parser import HTMLParser
 
 import pyarrow as pa
@@ -16,21 +19,30 @@ from tests.milled import NASTY, milled, rows, sample, whole
 
 
 class Page(HTMLParser):
-    """Collects the tags with their attributes, and the text of each section."""
+    """Collects the tags with their attributes, the text of each section, and the scripts."""
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.sections, self.now = [], {"": ""}, ""
+        self.tags, self.sections, self.now, self.scripts, self.open = [], {"": ""}, "", [], ""
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
+        self.open = tag
+        if tag == "script":
+            self.scripts.append("")
         if tag == "section":
             self.now = dict(attrs)["id"]
             self.sections[self.now] = ""
 
+    def handle_endtag(self, _):
+        self.open = ""
+
     def handle_data(self, data):
-        self.sections[self.now] += data
+        if self.open == "script":
+            self.scripts[-1] += data
+        else:
+            self.sections[self.now] += data
 
 
 def page_of(directory):
@@ -63,7 +75,32 @@ SECTIONS = {
     "duplicates": ["4 rows", "similarity 0.91", "rye and oats.", "Number twins", "99.7%", "32 bands of 8 rows"],
     "contamination": ["1 of 20", "5.0%", "over 2 %", "item 3", "HOW MANY PEARS DOES KIM HAVE IN ALL"],
     "openings": ["2 rows in 1 group begin"],
-    "sources": ["other.jsonl", "0 of 2", "3 of 10"],
+    "balance": [
+        *("other.jsonl", "0 of 2", "3 of 10", "source moved source lost its rows", "20.0% → 0.0%", "median 20"),
+        *(
+            "(0.0 % to 5.0 %)",
+            "Jensen–Shannon distance 0.300 (0.200 to 0.400)",
+            "effect size -0.500 (-0.600 to -0.400); p = 0.25",
+            "p < 0.0001",
+        ),
+    ],
+    "collapse": ["source a", "0.5! 0.12320.0%", "distinct pairs at least 0.3 (of people)", "Tell me"],
+    "lineage": [
+        *(
+            "read taken from the ledger",
+            "reads test.jsonl",
+            "from read, index",
+            "12 rows · 2.0 MB on disk · 0.25 s · 200 MB of memory",
+        ),
+        "scores 9 rows0.10 s",
+    ],
+    "whatif": [
+        "quality at least",
+        "near duplicates from Jaccard",
+        "Limits of rules",
+        "All 12 rows are in the page",
+        "Reset",
+    ],
     "bad": ["not JSON", "test.jsonl, row 12"],
     "parameters": ["top_2gram at most 0.2 and words at most 19", "near: 0.8", "score_quality at least 2"],
 }
@@ -75,15 +112,54 @@ def test_each_section_says_what_happened(page, section):
     assert [words for words in SECTIONS[section] if words not in text] == []
 
 
-def test_it_is_one_file_without_scripts_that_fits_a_phone(page):
+def test_it_is_one_file_that_loads_nothing_and_fits_a_phone(page):
     assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in page.tags
-    assert not {"script", "link", "img", "iframe", "object", "image", "use"} & {tag for tag, _ in page.tags}
+    assert not {"link", "img", "iframe", "object", "image", "use", "base", "form"} & {tag for tag, _ in page.tags}
     for tag, attributes in page.tags:
         for name in ("src", "href", "xlink:href", "action"):
             assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
-    svgs = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(svgs) == 4
+    svgs = [attributes for tag, attributes in page.tags if tag == "svg" and "viewbox" in attributes]
+    assert len(svgs) == 5
     assert all("width" not in svg and float(svg["viewbox"].split()[2]) <= 380 for svg in svgs)
+
+
+def policy_of(page):
+    return next(attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv"))
+
+
+def test_only_the_one_script_may_run(page, nasty):
+    for each in (page, nasty):
+        data, script = each.scripts
+        digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert policy_of(each) == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        kinds = [attributes for tag, attributes in each.tags if tag == "script"]
+        assert kinds == [{"type": "application/json", "id": "whatif-data"}, {}]
+        assert not set("<>&\u2028\u2029") & set(data)
+        assert json.loads(data)["rows"] == 12
+    assert page.scripts[1] == nasty.scripts[1]
+    assert f"no_urls{NASTY}" in json.loads(nasty.scripts[0])["names"]
+
+
+def test_without_scripts_nothing_that_needs_one_is_shown(page):
+    assert [tag for tag, attributes in page.tags if "data-script" in attributes and "hidden" not in attributes] == []
+    shown = {attributes.get("id") for _, attributes in page.tags if "data-script" in attributes}
+    assert "whatif" in shown
+
+
+def test_no_limit_is_no_script(tmp_path):
+    page = page_of(milled(tmp_path, [sample("Q", "A")], rules={}))
+    assert page.scripts == []
+    assert policy_of(page) == "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def test_every_slider_has_a_label_and_a_number(page):
+    ids = {attributes.get("id") for _, attributes in page.tags}
+    labels = {attributes["for"] for tag, attributes in page.tags if tag == "label"}
+    inputs = [attributes for tag, attributes in page.tags if tag == "input"]
+    assert len(inputs) == len(json.loads(page.scripts[0])["controls"])
+    for attributes in inputs:
+        assert attributes["id"] in labels
+        assert attributes["id"].replace("slider", "value") in ids
 
 
 def test_figures_have_names_and_links_have_targets(page):
@@ -96,7 +172,8 @@ def test_nothing_in_the_data_becomes_markup(page, nasty):
     assert {tag for tag, _ in nasty.tags} <= {tag for tag, _ in page.tags}
     for tag, attributes in nasty.tags:
         assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
-    for section in ("", "funnel", "drops", "duplicates", "contamination", "openings", "sources", "bad", "parameters"):
+    sections = ["", "funnel", "drops", "whatif", "duplicates", "contamination", "openings", "collapse", "balance"]
+    for section in (*sections, "lineage", "bad", "parameters"):
         assert "<img src=x onerror=alert(2)>" in nasty.sections[section], section
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import altair as alt
 import vl_convert
 
+from gristmill.wording import number
+
 WIDTH = 300
 _AXIS = {
     "labelColor": "var(--soft)",
@@ -46,6 +48,22 @@ def histogram(found: dict[str, Any]) -> str:
     return _svg(alt.layer(*layers), 110)
 
 
+def shares(bins: list[dict[str, Any]]) -> str:
+    """Shares of all rows (pale) and of the kept rows (strong) side by side, in bins {from, to, before, after}."""
+    bars = [
+        {"bin": n, "side": side, "share": each.get(side) or 0}
+        for n, each in enumerate(bins)
+        for side in ("before", "after")
+    ]
+    labels = "{" + ",".join(f"{n}:'{number(each.get('from'))}'" for n, each in enumerate(bins)) + "}[datum.value]"
+    x = alt.X("bin:O", title=None, axis=alt.Axis(labelExpr=labels, labelAngle=0, labelOverlap=True, ticks=False))
+    y = alt.Y("share:Q", title=None, axis=alt.Axis(format="%", tickCount=4))
+    colors = alt.Scale(domain=["before", "after"], range=["var(--pale)", "var(--strong)"])
+    chart = alt.Chart(alt.InlineData(bars)).mark_bar()
+    offset = alt.XOffset("side:N", sort=["before", "after"])
+    return _svg(chart.encode(x=x, y=y, xOffset=offset, color=alt.Color("side:N", scale=colors, legend=None)), 110)
+
+
 def curve(points: list[list[float]], threshold: float) -> str:
     """The share of pairs that become candidates, by their Jaccard similarity, with the threshold."""
     data = [{"similarity": s, "caught": p} for s, p in points]
@@ -56,7 +74,7 @@ def curve(points: list[list[float]], threshold: float) -> str:
     return _svg(alt.layer(line, rule.mark_rule(color="var(--drop)", strokeDash=[4, 3]).encode(x="similarity:Q")), 150)
 
 
-def _svg(chart: alt.LayerChart | alt.FacetChart, height: int) -> str:
+def _svg(chart: alt.LayerChart | alt.FacetChart | alt.Chart, height: int) -> str:
     """The chart as an `<svg>` without a fixed size; it is hidden from screen readers, whose text the caller gives."""
     spec = chart.properties(width=WIDTH, height=height, background="transparent", padding=4)
     spec = spec.configure(axis=_AXIS, view={"stroke": None}, aria=False)

@@ -1,19 +1,25 @@
-"""`report.html`: one file that tells what a filter did, without scripts, network or other files.
+"""`report.html`: one file that tells what a filter did, without network or other files.
 
-The page is a Jinja2 template that escapes every value; its plots are inline SVG. Not covered: a report in Markdown.
+The page is a Jinja2 template that escapes every value; its plots are inline SVG. Its one script, `whatif.js`, is named
+by its hash in the page's security policy, so that no other can run; without it the page lacks the sliders alone. Not
+covered: a report in Markdown.
 """
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import orjson
 from markupsafe import Markup
 
 from gristmill.explain import bad_rows, limits_of, summary_of
 from gristmill.lookup import Key, Row, fetch, smallest
-from gristmill.report import charts, numbers
+from gristmill.report import balance, charts, lineage, numbers
+from gristmill.report.whatif import whatif
 from gristmill.wording import (
     answers,
     evidence_of,
@@ -71,6 +77,8 @@ def _content(directory: Path) -> dict[str, Any]:
     paired = [(pair[f"id_{side}"], pair[f"copy_{side}"]) for pair in twins for side in "ab"]
     rows = fetch(path, {*sampled, *members, *paired})
     sources = numbers.sources(path)
+    lengths = numbers.lengths(path)
+    sliders = whatif(directory, summary, lengths.words)
     near = _Loose(summary.get("near_duplicates") or {})
     return {
         "summary": _Loose(summary),
@@ -78,7 +86,7 @@ def _content(directory: Path) -> dict[str, Any]:
         "sources_left": max(len(sources) - SOURCES, 0),
         "funnel": _funnel(summary),
         "drops": _drops(summary, {rule: found for rule, found in keys.items() if rule is not None}, rows),
-        "plots": [each | {"svg": Markup(charts.histogram(each))} for each in numbers.distributions(path)],
+        "plots": [each | {"svg": Markup(charts.histogram(each))} for each in numbers.distributions(path, lengths)],
         "clusters": [_cluster(group, rows) for group in groups if group["kept"] in rows],
         "near": near,
         "curve": _curve(near),
@@ -90,7 +98,33 @@ def _content(directory: Path) -> dict[str, Any]:
         "bad": [_Loose(line) for line in islice(bad_rows(directory), BAD_ROWS)],
         "alarms": [_Loose(alarm) for alarm in summary.get("alarms") or []],
         "rules": list(_parameters(summary)),
+        "axes": balance.axes(summary),
+        "warnings": (summary.get("balance") or {}).get("warnings") or [],
+        "collapse": balance.collapse(summary),
+        "lineage": lineage.steps(summary),
+        "times": lineage.times(summary),
+        "whatif": sliders,
+        "data": _data(sliders) if sliders else "",
+        "script": _script() if sliders else "",
+        "script_hash": _sha256(_script()) if sliders else "",
     }
+
+
+def _script() -> Markup:
+    return Markup((Path(__file__).parent / "whatif.js").read_text(encoding="utf-8"))
+
+
+def _sha256(script: str) -> str:
+    """A script's hash as a Content-Security-Policy names it (https://www.w3.org/TR/CSP3/#grammardef-hash-source)."""
+    return "sha256-" + b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _data(found: Row) -> Markup:
+    """JSON that no parser of HTML or JavaScript can take for anything else."""
+    text = orjson.dumps(found).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
 
 
 class _Loose(dict[str, Any]):

@@ -7,7 +7,7 @@ counter of duplicate clusters and one float per row of the distribution being dr
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -39,16 +39,15 @@ def sources(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def distributions(path: Path) -> list[dict[str, Any]]:
+def distributions(path: Path, lengths: "Lengths") -> list[dict[str, Any]]:
     """A histogram of every `score_` column and of the answers' lengths: {name, edges, all, kept, …}.
 
     A column without a value is left out. Lengths have logarithmic bins.
     """
     names = [name for name in columns_of(path) if name.startswith("score_")]
     found = [_histogram(name, *_column(path, name), log=False) for name in names]
-    words, characters, kept = _lengths(path)
-    found.append(_histogram("answer length in words", words, kept, log=True))
-    found.append(_histogram("answer length in characters", characters, kept, log=True))
+    found.append(_histogram("answer length in words", lengths.words, lengths.kept, log=True))
+    found.append(_histogram("answer length in characters", lengths.characters, lengths.kept, log=True))
     return [each for each in found if each]
 
 
@@ -60,15 +59,34 @@ def _column(path: Path, name: str) -> tuple[Floats, NDArray[np.bool_]]:
     return np.concatenate(values), np.concatenate(kept)
 
 
-def _lengths(path: Path) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Words and characters of each answer (of `chosen` for preferences, of the prompt where there is no answer)."""
+class Lengths(NamedTuple):
+    """Words and characters of each row's answer, and whether it was kept, in the order of the file."""
+
+    words: Floats
+    characters: Floats
+    kept: NDArray[np.bool_]
+
+
+def lengths(path: Path) -> Lengths:
+    """The lengths of answers (`chosen` of preferences, the prompt where there is no answer).
+
+    Taken from `rule_words` and `rule_chars` where every row has them; else the texts are read.
+    """
+    if {"rule_words", "rule_chars"} <= set(columns_of(path)):
+        (words, kept), (characters, _) = (_column(path, name) for name in ("rule_words", "rule_chars"))
+        if not (np.isnan(words).any() or np.isnan(characters).any()):
+            return Lengths(words, characters, kept)
+    return _counted(path)
+
+
+def _counted(path: Path) -> Lengths:
     words, characters, kept = [np.empty(0)], [np.empty(0)], [np.empty(0, bool)]
     for batch in _texts(path):
         text = pc.fill_null(batch["text"].cast(pa.large_string()), "")
         words.append(words_of(text))
         characters.append(pc.utf8_length(text).to_numpy(zero_copy_only=False).astype(float))
         kept.append(pc.is_null(batch["drop_rule"]).to_numpy(zero_copy_only=False))
-    return np.concatenate(words), np.concatenate(characters), np.concatenate(kept)
+    return Lengths(np.concatenate(words), np.concatenate(characters), np.concatenate(kept))
 
 
 def words_of(texts: pa.LargeStringArray) -> Floats:
