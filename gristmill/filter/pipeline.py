@@ -21,6 +21,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from gristmill import __version__
+from gristmill.beside import beside, move
 from gristmill.errors import BadInput, UsageError
 from gristmill.files import BAD, ORDER, check_bad
 from gristmill.filter import stages
@@ -40,7 +41,7 @@ from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work, work_of
 from gristmill.formats import BROKEN, expand
 from gristmill.ledger import Output, StepRecord
-from gristmill.run import Run, peak_rss_mb
+from gristmill.run import Run, peak_rss_mb, space_wanted
 
 OUTPUTS = {
     *("rows.parquet", "kept.parquet", "kept.jsonl", "pairs.parquet"),
@@ -126,36 +127,31 @@ def filter_files(
     if inside := [path for path in expand(read) if Path(path).resolve().is_relative_to(out)]:
         raise UsageError(f"-o {out} would replace the input {inside[0]}; name another directory")
     index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir(parents=True)
-    try:
-        mill = _Mill(run or Run(partial / "run"), settings, say or (lambda _: None))
-        table, ruled_by = mill.read(inputs) if before is None else mill.remembered(before)
-        summary: dict[str, Any] = {
-            "gristmill": __version__,
-            "inputs": list(inputs),
-            "run": str(run.path) if run else None,
-        }
-        summary |= mill.filter(table, ruled_by, partial, index)
-        summary["seconds"] = round(time.monotonic() - started, 2)
-        summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
-        (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-        write_report(partial)
+    with space_wanted("the output", out, kept=run is not None), beside(out) as partial:
+        try:
+            mill = _Mill(run or Run(partial / "run"), settings, say or (lambda _: None))
+            table, ruled_by = mill.read(inputs) if before is None else mill.remembered(before)
+            summary: dict[str, Any] = {
+                "gristmill": __version__,
+                "inputs": list(inputs),
+                "run": str(run.path) if run else None,
+            }
+            summary |= mill.filter(table, ruled_by, partial, index)
+            summary["seconds"] = round(time.monotonic() - started, 2)
+            summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
+            (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+            write_report(partial)
+        except BadInput as error:
+            listed = partial / "bad_rows.jsonl"
+            if not listed.exists() or not listed.stat().st_size:
+                raise
+            saved = listed.rename(out.with_name(f"{out.name}.bad_rows.jsonl"))
+            raise BadInput(f"{error}; all of them: {saved}") from None
         shutil.rmtree(partial / "run", ignore_errors=True)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
         if run:
-            _remembered(run, mill, out, inputs, summary)
-    except BadInput as error:
-        listed = partial / "bad_rows.jsonl"
-        if not listed.exists() or not listed.stat().st_size:
-            raise
-        saved = listed.rename(out.with_name(f"{out.name}.bad_rows.jsonl"))
-        raise BadInput(f"{error}; all of them: {saved}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            _remembered(run, mill, out, partial, summary)
+        else:
+            move(partial, out)
     return summary
 
 
@@ -344,12 +340,15 @@ class _Mill:
         return round(seconds, 3)
 
 
-def _remembered(run: Run, mill: "_Mill", out: Path, inputs: Sequence[str], summary: Mapping[str, Any]) -> None:
-    """Write the filter down in its run, first of all its work table and the settings by which that was read."""
+def _remembered(run: Run, mill: "_Mill", out: Path, partial: Path, summary: Mapping[str, Any]) -> None:
+    """Put the output in its place, and write the filter down in its run.
+
+    First of its inputs is the work table, and the parameters say by which settings that was read.
+    """
     steps = [step.key for step in mill.run.steps]
-    params = {"inputs": list(inputs), "settings": mill.settings.json(), "read": mill.read_by.json()}
+    params = {"inputs": summary["inputs"], "settings": mill.settings.json(), "read": mill.read_by.json()}
     counts = {name: summary[name] for name in ("rows_in", "rows_kept", "rows_bad", "dropped")}
-    run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts)
+    run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts, beside=partial)
 
 
 def _lineage(step: StepRecord) -> dict[str, Any]:
