@@ -11,7 +11,6 @@ on the same host, once the process is gone.
 Not covered: ledgers on network file systems, where SQLite's locks do not hold.
 """
 
-import errno
 import json
 import os
 import socket
@@ -26,6 +25,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from gristmill.disk import FULL, try_writing
 from gristmill.errors import UsageError
 
 FILE = "ledger.sqlite"
@@ -280,9 +280,9 @@ def _usable(path: Path) -> Iterator[None]:
             ) from error
         if kind in ("READONLY", "CANTOPEN", "IOERR", "PERM"):  # SQLite does not tell why; the system does
             try:
-                _try_writing(path.parent)
+                try_writing(path.parent)
             except OSError as reason:
-                if reason.errno in (errno.ENOSPC, errno.EDQUOT):
+                if reason.errno in FULL:
                     raise
                 raise UsageError(
                     f"{path}: {error} ({reason.strerror}); make it writable, or name another run directory"
@@ -290,15 +290,6 @@ def _usable(path: Path) -> Iterator[None]:
         if kind in ("READONLY", "CANTOPEN", "IOERR", "PERM", "BUSY"):
             raise UsageError(f"{path}: {error}; end what else uses it, or name another run directory") from error
         raise
-
-
-def _try_writing(directory: Path) -> None:
-    probe = directory / f".{uuid4().hex}.partial"
-    try:
-        probe.write_bytes(bytes(1 << 16))
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
 
 
 _COLUMNS = ", ".join(StepRecord._fields[:-1])

@@ -34,13 +34,13 @@ import pyarrow.parquet as pq
 
 from gristmill.beside import move
 from gristmill.code_version import code_version
-from gristmill.errors import OutOfSpace, UsageError
+from gristmill.disk import space_wanted
+from gristmill.errors import UsageError
 from gristmill.keys import arrow_hash, canonical, captured, file_hash, hashed_files, key_of, rows_hash
 from gristmill.ledger import LEASE_SECONDS, UNUSABLE, Ledger, Output, StepRecord, now, this_process
 from gristmill.stored import (
     ALONE,
     frame_files,
-    is_full_disk,
     is_whole,
     measure,
     read_result,
@@ -312,23 +312,6 @@ def _paths(value: Any) -> list[str]:
     if isinstance(value, list | tuple) and value and all(isinstance(each, str | Path) for each in value):
         return [str(each) for each in value]
     return []
-
-
-@contextmanager
-def space_wanted(what: str, where: Path | str, *, kept: bool = True) -> Iterator[None]:
-    """Raise OutOfSpace for a full disk, which says what was being written and what to do.
-
-    `kept`: whether finished steps are. If so, a step's OutOfSpace passes, which says it more exactly.
-    """
-    try:
-        yield
-    except Exception as error:  # Daft, Arrow and SQLite each have classes of their own for it
-        if not is_full_disk(error) or (kept and isinstance(error, OutOfSpace)):
-            raise
-        saved = "finished steps are kept: " if kept else ""
-        raise OutOfSpace(
-            f"no space left while writing {what} in {where}; {saved}free space, and run the same again"
-        ) from error
 
 
 def peak_rss_mb() -> float:

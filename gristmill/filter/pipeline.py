@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from gristmill import __version__
 from gristmill.beside import beside, move
+from gristmill.disk import space_wanted
 from gristmill.errors import BadInput, UsageError
 from gristmill.files import BAD, ORDER, check_bad
 from gristmill.filter import stages
@@ -41,7 +42,7 @@ from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work, work_of
 from gristmill.formats import BROKEN, expand
 from gristmill.ledger import Output, StepRecord
-from gristmill.run import Run, peak_rss_mb, space_wanted
+from gristmill.run import Run, peak_rss_mb
 
 OUTPUTS = {
     *("rows.parquet", "kept.parquet", "kept.jsonl", "pairs.parquet"),
