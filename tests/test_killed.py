@@ -1,20 +1,30 @@
 """The filter survives kills at any moment, a second process, and a damaged run: the same rows, nothing done twice."""
 
 import json
+import os
+import shutil
+import sqlite3
+import subprocess
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
 from gristmill.ledger import Ledger
-from tests.started import ROWS, STAGES, ended, home, killed_at, left_behind, reached, start, told
+from tests.started import ROWS, STAGES, command, ended, environment, home, killed_at, left_behind, reached, start, told
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def milled(tmp_path_factory):
     place = home(tmp_path_factory.mktemp("undisturbed"))
     code, said = ended(start(place, "-o", "out", "--run", "run"))
     assert code == 0, said
-    return told(place / "out")
+    return place
+
+
+@pytest.fixture(scope="module")
+def undisturbed(milled):
+    return told(milled / "out")
 
 
 def finished(place):
@@ -83,3 +93,96 @@ def test_two_filters_on_one_run_compute_each_step_once(tmp_path, undisturbed, ou
     ledger = Ledger(place / "run")
     assert len(finished(place)) == 6 and len(ledger.outputs()) == 2 and ledger.claimed() == []
     assert left_behind(place) == []
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage(run):
+    (part,) = run.glob("steps/read-*/rows/*.parquet")
+    cut(part)
+    (values,) = run.glob("steps/near-*/values.json")
+    cut(values)
+    (directory,) = run.glob("steps/exact-*")
+    shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("lost", ["some", "ledger"])
+def test_what_is_damaged_is_computed_again_and_the_rest_is_not(tmp_path, milled, undisturbed, lost):
+    place = shutil.copytree(milled, tmp_path / "home")
+    before = finished(place)
+    if lost == "some":
+        damage(place / "run")
+    else:
+        (place / "run" / "ledger.sqlite").write_bytes(b"")
+    code, said = ended(start(place, "-o", "out", "--run", "run"))
+    assert code == 0, said
+    assert told(place / "out") == undisturbed
+    changed = {name for key, (name, created) in finished(place).items() if before[key] != (name, created)}
+    assert changed == ({"read", "near", "exact"} if lost == "some" else {name for name, _ in before.values()})
+    assert len(list((place / "run" / "steps").iterdir())) == len(before) and left_behind(place) == []
+
+
+def text(ledger):
+    ledger.write_text("no ledger at all\n" * 1_000)
+
+
+def directory(ledger):
+    ledger.unlink()
+    ledger.mkdir()
+
+
+def torn(ledger):
+    ledger.write_bytes(ledger.read_bytes()[:4096] + bytes(ledger.stat().st_size - 4096))
+
+
+def newer(ledger):
+    with closing(sqlite3.connect(ledger)) as db:
+        db.execute("INSERT INTO migrations VALUES ('m999_shelves', '2030-01-01')")
+        db.commit()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (text, "file is not a database; name the directory of a run, or delete it: what it lists is lost"),
+        (directory, "unable to open database file; name the directory of a run, or delete it: what it lists is lost"),
+        (torn, "database disk image is malformed; name the directory of a run, or delete it: what it lists is lost"),
+        (newer, "a newer Gristmill wrote it (m999_shelves); upgrade, or name another run directory"),
+    ],
+)
+def test_a_ledger_that_cannot_be_read_is_one_line(tmp_path, milled, spoil, line):
+    place = shutil.copytree(milled, tmp_path / "home")
+    spoil(place / "run" / "ledger.sqlite")
+    code, said = ended(start(place, "-o", "out", "--run", "run"))
+    assert (code, said) == (2, f"gristmill: {place / 'run' / 'ledger.sqlite'}: {line}\n")
+    assert left_behind(place) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_run_without_permission_is_one_line(tmp_path, milled):
+    place = shutil.copytree(milled, tmp_path / "home")
+    for path in (place / "run", *(place / "run").glob("ledger*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    code, said = ended(start(place, "-o", "out", "--run", "run"))
+    (place / "run").chmod(0o755)
+    assert code == 2 and said.count("\n") == 1 and "Permission denied); make it writable, or name another" in said
+
+
+def test_a_run_on_a_disk_that_may_only_be_read_is_one_line(tmp_path, milled):
+    place = shutil.copytree(milled, tmp_path / "home")
+    mount = "mount --bind run run && mount -o remount,bind,ro run"
+    alone = ["unshare", "-rm", "sh", "-c"]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*alone, mount], cwd=place, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("no user and mount namespaces here, so no disk that may only be read")
+    whole = [*alone, f'{mount} && exec "$@"', "sh", *command("-o", "out", "--run", "run")]
+    done = subprocess.run(whole, cwd=place, env=environment(place), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"gristmill: {place / 'run' / 'ledger.sqlite'}: unable to open database file (Read-only file system); "
+        "make it writable, or name another run directory\n",
+    )
