@@ -53,14 +53,15 @@ def steps(home: Path) -> dict[str, tuple[str, str]]:
     return {step.key: (step.name, step.created) for step in Ledger(home / "run").steps()}
 
 
-def under_way(home: Path) -> str:
-    """What a killed filter was at, from what it left."""
+def under_way(home: Path, begin: float) -> str:
+    """What a filter started at `begin` was at when it was killed, from what it left."""
     for partial in home.glob("run/steps/.*.partial"):
         return partial.name[1:].partition("-")[0]
     for partial in home.glob(".out.*.partial"):
         written = {path.name for path in partial.iterdir()}
-        return "output, report" if "summary.json" in written else "output" if "rows.parquet" in written else "between"
-    return "start" if not (home / "run" / FILE).exists() else "between"
+        return "report" if "summary.json" in written else "output" if "rows.parquet" in written else "between steps"
+    out = home / "out"
+    return "exit" if out.exists() and out.stat().st_ctime > begin else "start"
 
 
 def same(home: Path, other: Path) -> bool:
@@ -84,7 +85,7 @@ def main(rows: int = ROWS, kills: int = KILLS, seed: int = SEED) -> None:
         while len(lines) < kills:
             moment = draw.uniform(0, seconds)
             while True:
-                process = started(inputs, home)
+                process, begin = started(inputs, home), time.time()
                 try:
                     if process.wait(moment):
                         sys.exit(f"the filter failed: {(home / 'said.txt').read_text()}")
@@ -96,7 +97,7 @@ def main(rows: int = ROWS, kills: int = KILLS, seed: int = SEED) -> None:
                 before = {}
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            at, after = under_way(home), steps(home)
+            at, after = under_way(home, begin), steps(home)
             shutil.copytree(home, copy)
             rest = finished(inputs, copy)
             right = before.items() <= after.items() <= steps(copy).items() and same(copy, whole)
