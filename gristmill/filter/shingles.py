@@ -124,7 +124,7 @@ def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints, ends: Ints) ->
         counts = sizes[rows]
         at = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
         keys = np.repeat(numbers << BITS, counts) | sets[at]
-        keys.sort()
+        keys.sort(kind="stable")  # two ascending runs, which the stable sort merges
         shared = keys[1:][keys[1:] == keys[:-1]] >> BITS
         both = np.bincount(shared.astype(np.int64), minlength=len(left[pairs]))
         union = sizes[left[pairs]] + sizes[right[pairs]] - both
