@@ -36,6 +36,7 @@ from gristmill.code_version import code_version
 from gristmill.errors import OutOfSpace, UsageError
 from gristmill.keys import arrow_hash, canonical, captured, file_hash, hashed_files, key_of, rows_hash
 from gristmill.ledger import LEASE_SECONDS, Ledger, Output, StepRecord, now, this_process
+from gristmill.runner import bounded
 from gristmill.stored import (
     ALONE,
     frame_files,
@@ -244,7 +245,8 @@ class Run:
                     shutil.rmtree(left, ignore_errors=True)  # of a process that is gone: the claim is ours
                 directory.mkdir(parents=True)
                 started = time.monotonic()
-                shape = fill(directory)
+                with bounded():
+                    shape = fill(directory)
                 files, rows = measure(directory)
                 seconds = round(time.monotonic() - started, 3)
                 if not self.ledger.renew(token):

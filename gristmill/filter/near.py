@@ -34,6 +34,7 @@ from gristmill.filter.shingles import jaccards, shingle_column
 from gristmill.filter.signatures import Signed, signed
 from gristmill.filter.text import TextOf, normalized_text
 from gristmill.records import kind_of
+from gristmill.runner import bounded
 
 PAIRS_PER_ROW = 8
 """Pairs reported of a row with better ones, the most similar."""
@@ -178,7 +179,7 @@ def _verified(compared: Compared, nodes: Nodes, left: Ints, right: Ints) -> tupl
     starts, ends = np.empty(len(needed), np.int64), np.empty(len(needed), np.int64)
     with TemporaryDirectory() as folder:
         path, end = Path(folder) / "shingles", 0
-        with path.open("wb") as file:
+        with path.open("wb") as file, bounded():
             for batch in found.to_arrow_iter():  # the join gives the rows in any order
                 place = np.searchsorted(needed, batch["_node"].to_numpy())
                 lists = pc.struct_field(batch["_s"], "shingles")

@@ -26,7 +26,7 @@ from gristmill.filter.rules import Rule, apply_rules, reapply_rules
 from gristmill.filter.signatures import Signed, sign
 from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work
-from gristmill.records import DROPS, kind_of
+from gristmill.records import DROPS
 
 Mask = npt.NDArray[np.bool_]
 
@@ -62,7 +62,7 @@ def signatures(table: Table, *, text: TextOf, bands: Bands | None, boilerplate: 
     """The signatures of the good rows of a work table."""
     good = table.where(is_null(col(BAD)))
     common = boilerplate_of(good, boilerplate, text)
-    return sign(good, kind_of(table.column_names), carry=[ORDER], text=text, bands=bands, common=common)
+    return sign(good, [ORDER], text=text, bands=bands, common=common)
 
 
 def contamination(table: Table, against: Sequence[str], *, text: TextOf, _index: Index) -> Table:  # noqa: ARG001
