@@ -6,6 +6,8 @@ from pathlib import Path
 import daft
 
 from gristmill.filter.near import near
+from gristmill.runner import bounded
 
 files = sorted(map(str, Path(sys.argv[1]).glob("*.parquet")))  # sorted: Daft reads a directory in an order of its own
-near(daft.read_parquet(files), 0.8, numbers="merge").table.write_parquet(sys.argv[2])
+with bounded():
+    near(daft.read_parquet(files), 0.8, numbers="merge").table.write_parquet(sys.argv[2])
