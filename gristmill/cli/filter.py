@@ -105,6 +105,7 @@ def filter_command(
     """
     from gristmill.filter.pipeline import ALARMS, Settings, filter_files
     from gristmill.filter.rules_file import rules_named
+    from gristmill.progress import shown
     from gristmill.run import Run
     from gristmill.runner import use_runner
 
@@ -139,9 +140,8 @@ def filter_command(
         memory = Run(run)
     else:
         raise UsageError("filter: no IN; name files, or an earlier filter with --from-run DIR")
-    summary = filter_files(
-        inputs, out, settings, run=memory, before=before, force=force, say=lambda line: typer.echo(line, err=True)
-    )
+    with shown() as say:
+        summary = filter_files(inputs, out, settings, run=memory, before=before, force=force, say=say)
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
     fired = [alarm for alarm in summary["alarms"] if {alarm["name"], "any"} & set(fail_on or ())]
     if fired:

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from daft import DataType, Expression, Series, col, func, lit
 from daft.functions import is_null, to_struct, when
 
+from gristmill import progress
 from gristmill.errors import UsageError
 from gristmill.filter.limits import (
     DEFAULT_RULES,
@@ -206,6 +207,7 @@ def _marked(table: Table, answer: str | None, rules: Sequence[Rule]) -> Table:
                 facts |= {name: told for name in ("where", "reason") if (told := getattr(rule, name))}
             value = float(values[f"rule_{limit.measure}"][number])
             drops[number] = dict(zip(DROPS.names, (rule.name, value, limit.bound, evidence(**facts)), strict=True))
+        progress.advance(len(drops))
         return pa.array(drops, type=pa.struct(list(DROPS)))
 
     if not columns:
