@@ -184,11 +184,17 @@ class _Mill:
 
     def __init__(self, run: Run, settings: Settings, stages: Stages):
         self.run, self.settings, self.stages = run, settings, stages
+        self.before = len(run.steps)  # of other filters
         self.read_by = settings
         self.findings: list[pa.Table] = []
         self.done: list[dict[str, Any]] = []
         judged = any(rule.action == "drop" for rule in settings.rules)  # else rows leave the stage as they were read
         self.stages.begin("read + rules", at="rows" if judged else "read")
+
+    @property
+    def steps(self) -> list[StepRecord]:
+        """The steps of this filter."""
+        return self.run.steps[self.before :]
 
     def read(self, inputs: Sequence[str]) -> tuple[Table, Sequence[Rule]]:
         """The work table of files, and the rules by which its rows were judged."""
@@ -238,7 +244,7 @@ class _Mill:
             "runner": daft.get_or_create_runner().name,
             "stages": self.done,
             "alarms": broken + found["alarms"] + written.balance["alarms"] + written.diversity["alarms"],
-            "lineage": [_lineage(step) for step in self.run.steps],
+            "lineage": [_lineage(step) for step in self.steps],
             "yield": written.rows_kept / len(work),
         }
 
@@ -352,7 +358,7 @@ class _Mill:
 
 def _remembered(run: Run, mill: "_Mill", out: Path, inputs: Sequence[str], summary: Mapping[str, Any]) -> None:
     """Write the filter down in its run, first of all its work table and the settings by which that was read."""
-    steps = [step.key for step in mill.run.steps]
+    steps = [step.key for step in mill.steps]
     params = {"inputs": list(inputs), "settings": mill.settings.json(), "read": mill.read_by.json()}
     counts = {name: summary[name] for name in ("rows_in", "rows_kept", "rows_bad", "dropped")}
     run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts)
