@@ -214,7 +214,7 @@ def shown(every: float = PLAIN_SECONDS) -> Iterator[Say]:
     terminal, unless its variables say otherwise.
     """
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
-    if sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal:
+    if sys.stderr and sys.stderr.isatty() and console.is_terminal and not console.is_dumb_terminal:
         with _engine_quiet(), _live(console):
             yield lambda text: console.print(text, soft_wrap=True)
     else:
@@ -238,7 +238,9 @@ def _engine_quiet() -> Iterator[None]:
 
 def _live(console: Console) -> Live:
     def drawn() -> Text:
-        return Text(line(), no_wrap=True, overflow="ellipsis")
+        text = Text(line(), no_wrap=True)
+        text.truncate(console.width - len("^C "), overflow="ellipsis")  # which the terminal writes after it
+        return text
 
     return Live(
         console=console,
@@ -272,6 +274,6 @@ def _plain(every: float) -> Iterator[None]:
 
 
 def _write(text: str) -> None:
-    with suppress(OSError, ValueError):  # a pipe whose reader is gone, a closed stream
+    with suppress(OSError, ValueError, AttributeError):  # a pipe whose reader is gone, a closed stream, none at all
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()

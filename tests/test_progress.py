@@ -1,14 +1,19 @@
 """What is under way: counts, rates and time left by a fake clock; what stands on a terminal, and what elsewhere."""
 
+import gzip
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
-from gristmill import progress
+from gristmill import progress, read
 from gristmill.progress import Stage, duration
 from tests.test_cli import gristmill
 from tests.test_filter import pile, write
@@ -155,12 +160,10 @@ def test_off_a_terminal_only_long_stages_write_a_line_now_and_then():
     assert [line.split()[0] for line in quick.stderr.splitlines()] == ["first", "second"]
 
 
-def test_the_work_goes_on_where_stderr_is_gone():
+@pytest.mark.parametrize("gone", ["2>&-", "2>/dev/full"])
+def test_the_work_goes_on_where_stderr_is_gone(gone):
     closed = subprocess.run(
-        [*slow(sleep=0)[:2], f"import os; os.close(2)\n{slow(sleep=0)[2]}"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
+        ["sh", "-c", f'"$@" {gone}', "sh", *slow(sleep=0)], stdout=subprocess.PIPE, text=True, check=False
     )
     assert closed.stdout == "done\n"
 
@@ -242,3 +245,27 @@ def test_the_display_of_the_filter_on_a_terminal_leaves_the_lines_of_the_stages(
         *("read + rules", "signatures", "exact", "near", "openings", "write")
     ]
     assert all(STAGE.fullmatch(line) for line in lines), lines
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz", "csv", "parquet", "parquet.gz"])
+def test_reading_counts_every_row_and_every_byte_of_the_file(tmp_path, monkeypatch, ending):
+    path = tmp_path / f"data.{ending}"
+    plain = tmp_path / f"plain.{ending.removesuffix('.gz')}"
+    table = pa.table({"prompt": [f"Ask {n}." for n in range(2_500)], "response": [f"Told {n}." for n in range(2_500)]})
+    if "parquet" in ending:
+        pq.write_table(table, plain, row_group_size=700)
+    elif "csv" in ending:
+        csv.write_csv(table, plain)
+    else:
+        plain.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    path.write_bytes(gzip.compress(plain.read_bytes()) if ending.endswith("gz") else plain.read_bytes())
+    consumed = []
+    monkeypatch.setattr(progress, "consume", consumed.append)
+    progress.begin("read")
+    try:
+        assert len(read(str(path))) == 2_500
+        assert progress.line().startswith("read                  2,500 of 2,500 rows  100%")
+    finally:
+        progress.end()
+    peeked = path.stat().st_size if ending == "parquet.gz" else 0  # it is unpacked for its first records too
+    assert abs(sum(consumed) - peeked - path.stat().st_size) <= 3  # of Parquet by rows, rounded
