@@ -19,8 +19,9 @@ import pyarrow as pa
 from daft.io.source import DataSource, DataSourceTask
 from daft.recordbatch import RecordBatch
 
+from gristmill import progress
 from gristmill.errors import BadInput, BadRow, UsageError
-from gristmill.formats import Bad, Numbered, expand, raw_records
+from gristmill.formats import Bad, Numbered, expand, file_size, raw_records
 from gristmill.records import CARRIED, MESSAGES, SCHEMAS, Kind, row_id
 from gristmill.shapes import READ_NAMES, Answer, kind_of_record, row_of
 
@@ -150,14 +151,18 @@ class _Files(DataSourceTask):
             yield RecordBatch.from_arrow_table(pa.Table.from_batches([batch]))
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        source, left = self.source, self.source.limit
+        source, left, read = self.source, self.source.limit, 0
+        progress.expect(all_bytes=sum(map(file_size, self.paths)) if left is None else 0)
         for number, path in enumerate(self.paths, self.first):
             records = raw_records(path)
             if left is not None:
                 records = islice(records, left)
             for batch in _row_batches(records, path, number, source):
                 left = None if left is None else left - batch.num_rows
+                read += batch.num_rows
+                progress.advance(batch.num_rows, at="read")
                 yield batch
+        progress.expect(read)
 
 
 def _row_batches(records: Iterator[Numbered], path: str, number: int, source: _Source) -> Iterator[pa.RecordBatch]:

@@ -32,6 +32,7 @@ import daft
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gristmill import progress
 from gristmill.code_version import code_version
 from gristmill.errors import OutOfSpace, UsageError
 from gristmill.keys import arrow_hash, canonical, captured, file_hash, hashed_files, key_of, rows_hash
@@ -240,7 +241,7 @@ class Run:
         final = self.path / "steps" / f"{record.name}-{record.key[:16]}"
         directory = self._partial(record.name, record.key)
         try:
-            with self._heartbeat(token):
+            with self._heartbeat(token), progress.step(record.name):
                 for left in final.parent.glob(f".{final.name}.*.partial"):
                     shutil.rmtree(left, ignore_errors=True)  # of a process that is gone: the claim is ours
                 directory.mkdir(parents=True)

@@ -15,6 +15,7 @@ from daft import DataType, Expression, Series, element, func
 from daft.functions import hash as daft_hash
 from daft.functions import list_map, split
 
+from gristmill import progress
 from gristmill.filter.numbers import skeleton_words
 
 Hashes = npt.NDArray[np.uint64]
@@ -129,6 +130,7 @@ def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints, ends: Ints) ->
         both = np.bincount(shared.astype(np.int64), minlength=len(left[pairs]))
         union = sizes[left[pairs]] + sizes[right[pairs]] - both
         result[pairs] = both / np.maximum(union, 1)
+        progress.advance(len(both))
     return result
 
 

@@ -16,6 +16,7 @@ from daft import DataType, Expression, Series, col, func, lit
 from daft.functions import hash as daft_hash
 from daft.functions import minhash, substr, when
 
+from gristmill import progress
 from gristmill.errors import UsageError
 from gristmill.filter.bands import Bands
 from gristmill.filter.boilerplate import Common, masked_text
@@ -145,6 +146,7 @@ def _packer(bands: Bands) -> Any:
         for row in range(size):
             mixed = (mixed ^ values[:, row::size].T) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
+        progress.advance(len(values))
         low = np.ascontiguousarray(values.astype(np.uint8))
         offsets = pa.py_buffer(np.arange(len(values) + 1, dtype=np.int64) * hashes)
         lows = pa.Array.from_buffers(pa.large_binary(), len(values), [None, offsets, pa.py_buffer(low)])
