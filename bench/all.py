@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ["rules", "near_quality", "contamination", "diversity", "balance", "reading", "near_speed"]
+BENCHES = [
+    *("rules", "near_quality", "contamination", "diversity", "balance", "reading"),
+    *("near_speed", "filter_speed", "killed", "ray"),
+]
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ from threading import RLock
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from gristmill.disk import FULL, try_writing
 from gristmill.errors import UsageError
 
 FILE = "ledger.sqlite"
@@ -127,6 +128,9 @@ def m004_hashes(db: sqlite3.Connection) -> None:
 MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = [m001_steps, m002_claims, m003_outputs, m004_hashes]
 """Applied in order, each once and whole; a new one goes to the end and none is ever changed."""
 
+UNUSABLE = (sqlite3.OperationalError, OSError, UsageError)
+"""What a ledger raises that is busy, full, damaged or not to be written."""
+
 _held: set[str] = set()
 """The claims this process holds: one of its own that is not here was left by an error."""
 
@@ -134,29 +138,25 @@ _held: set[str] = set()
 class Ledger:
     """The ledger of the run directory `directory`, which is created with it.
 
-    Raises UsageError for a file that is no ledger, or that a newer Gristmill wrote.
+    Raises UsageError for a file that is no ledger, is damaged, may not be written, or that a newer Gristmill wrote.
     """
 
     def __init__(self, directory: Path):
         self.path = directory / FILE
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = RLock()
-        self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        weakref.finalize(self, self._db.close)
-        try:
+        with _usable(self.path):
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            weakref.finalize(self, self._db.close)
             _use_wal(self._db)
             self._db.execute("PRAGMA synchronous=NORMAL")
-            with self._transaction() as db:
-                _migrate(db, self.path)
-        except sqlite3.DatabaseError as error:
-            if "not a database" not in str(error):
-                raise
-            raise UsageError(f"{self.path}: {error}; name the directory of a run, or delete this file") from error
+        with self._transaction() as db:
+            _migrate(db, self.path)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing; one at a time among all processes."""
-        with self._lock:
+        with self._lock, _usable(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -167,7 +167,7 @@ class Ledger:
                 raise
 
     def _rows(self, query: str, *values: Any) -> list[Any]:
-        with self._lock:
+        with self._lock, _usable(self.path):
             return self._db.execute(query, values).fetchall()
 
     def step(self, key: str) -> StepRecord | None:
@@ -226,24 +226,26 @@ class Ledger:
         with self._transaction() as db:
             db.execute("DELETE FROM claims WHERE token = ?", (token,))
 
-    def forget(self, key: str) -> None:
-        """Forget a finished step whose files are not what was written, so that it is computed again."""
+    def forget(self, record: StepRecord) -> None:
+        """Forget a finished step whose files are not what was written, unless another process computed it again."""
         with self._transaction() as db:
-            db.execute("DELETE FROM steps WHERE key = ?", (key,))
+            db.execute("DELETE FROM steps WHERE key = ? AND created = ?", (record.key, record.created))
 
     def claimed(self) -> list[tuple[str, Owner]]:
         """The steps being computed now, with their processes."""
         claims = self._rows("SELECT key, token, host, pid, started, expires FROM claims")
         return [(row[0], Owner(*row[2:5])) for row in claims if _holds(row[1], Owner(*row[2:5]), row[5])]
 
-    def add_output(self, output: Output) -> None:
-        """Write down a result outside the run."""
+    def add_output(self, output: Output, place: Callable[[], None] | None = None) -> None:
+        """Write down a result outside the run; `place` puts it there, before any other process can do so."""
         values = [json.dumps(value) if isinstance(value, list | dict) else value for value in output]
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO outputs (name, path, created, inputs, params, counts, files) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
+            if place:
+                place()
 
     def outputs(self) -> list[Output]:
         """Every result that was registered, newest last."""
@@ -263,6 +265,31 @@ class Ledger:
         values = (path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, hashed)
         with self._transaction() as db:
             db.execute("REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)", values)
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Say in one line what is wrong with a ledger; a full disk passes as an error that says so."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        _, kind, *_ = f"{getattr(error, 'sqlite_errorname', '')}__".split("_")
+        if kind in ("NOTADB", "CORRUPT") or path.is_dir():
+            raise UsageError(
+                f"{path}: {error}; name the directory of a run, or delete it: what it lists is lost"
+            ) from error
+        if kind in ("READONLY", "CANTOPEN", "IOERR", "PERM"):  # SQLite does not tell why; the system does
+            try:
+                try_writing(path.parent)
+            except OSError as reason:
+                if reason.errno in FULL:
+                    raise
+                raise UsageError(
+                    f"{path}: {error} ({reason.strerror}); make it writable, or name another run directory"
+                ) from error
+        if kind in ("READONLY", "CANTOPEN", "IOERR", "PERM", "BUSY"):
+            raise UsageError(f"{path}: {error}; end what else uses it, or name another run directory") from error
+        raise
 
 
 _COLUMNS = ", ".join(StepRecord._fields[:-1])

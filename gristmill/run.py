@@ -22,7 +22,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from sqlite3 import OperationalError
+from tempfile import gettempdir
 from threading import Event, Thread
 from types import FunctionType
 from typing import Any
@@ -33,15 +33,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gristmill import progress
+from gristmill.beside import move
 from gristmill.code_version import code_version
-from gristmill.errors import OutOfSpace, UsageError
+from gristmill.disk import space_wanted
+from gristmill.errors import UsageError
 from gristmill.keys import arrow_hash, canonical, captured, file_hash, hashed_files, key_of, rows_hash
-from gristmill.ledger import LEASE_SECONDS, Ledger, Output, StepRecord, now, this_process
+from gristmill.ledger import LEASE_SECONDS, UNUSABLE, Ledger, Output, StepRecord, now, this_process
 from gristmill.runner import bounded
 from gristmill.stored import (
     ALONE,
     frame_files,
-    is_full_disk,
     is_whole,
     measure,
     read_result,
@@ -66,7 +67,7 @@ class Run:
         self.path = Path(path).resolve()
         if self.path.is_file():
             raise UsageError(f"run {path}: a file; name a directory")
-        with _space_wanted("the ledger", self.path):
+        with space_wanted("the ledger", self.path):
             self.ledger = Ledger(self.path)
         self.steps: list[StepRecord] = []
         """What this process asked of the run, in order."""
@@ -85,7 +86,8 @@ class Run:
         for a full disk.
         """
         name = _name_of(fn)
-        handed, described = self._identified(inputs, name)
+        with space_wanted("the ledger", self.path):
+            handed, described = self._identified(inputs, name)
         counted = {key: canonical(value, f"{name}: {key}") for key, value in params.items() if key[0] != "_"}
         parts = {
             "function": f"{fn.__module__}:{fn.__qualname__}",
@@ -126,24 +128,28 @@ class Run:
         inputs: Sequence[Any] = (),
         params: Mapping[str, Any] | None = None,
         counts: Mapping[str, Any] | None = None,
+        beside: Path | None = None,
     ) -> Output:
         """Write down a result that lies outside the run: a directory or a file, with the hash of every file.
 
-        `inputs` are the tables, or the keys, of the steps it was made from; `params` and `counts` are JSON.
+        `inputs` are the tables, or the keys, of the steps it was made from; `params` and `counts` are JSON. `beside` is
+        the directory in which it was written: it is renamed to `path` in the same transaction, so that of processes
+        that write to one place the last to be written down is the one that is there.
         """
         where = Path(path).resolve()
-        if where.is_dir():
-            files, _ = measure(where)
-        elif where.is_file():
-            files = [(".", where.stat().st_size, file_hash(where))]
+        written = beside or where
+        if written.is_dir():
+            files, _ = measure(written)
+        elif written.is_file():
+            files = [(".", written.stat().st_size, file_hash(written))]
         else:
             raise UsageError(f"output {path}: no such file or directory; write it, then register it")
         keys = [each if isinstance(each, str) else self.key(each) for each in inputs]
         for key in keys:
             self._record(key)
         made = Output(name, str(where), now(), keys, dict(params or {}), dict(counts or {}), files)
-        with _space_wanted("the ledger", self.path):
-            self.ledger.add_output(made)
+        with space_wanted("the ledger", self.path):
+            self.ledger.add_output(made, (lambda: move(beside, where)) if beside else None)
         return made
 
     def outputs(self) -> list[Output]:
@@ -190,7 +196,7 @@ class Run:
         """A table that no step returned: stored as a step of its own, so that what is hashed is what is used."""
         directory = self._partial("given", uuid4().hex)
         try:
-            with _space_wanted("a table given", self.path):
+            with space_wanted("a table given", self.path):
                 write_parts(table, directory / ALONE)
             files = frame_files(directory, ALONE)
             batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches())
@@ -209,7 +215,7 @@ class Run:
         """The result of a step: from the ledger, or computed here, or by the process that is at it."""
         reused = True
         while (record := self._finished(key)) is None:
-            with _space_wanted(f"step {name}", self.path):
+            with space_wanted(f"step {name}", f"{self.path} (or in {gettempdir()})"):
                 token = self.ledger.claim(key)
                 if token is None:
                     time.sleep(POLL_SECONDS)
@@ -232,7 +238,8 @@ class Run:
         """The step in the ledger, if its files are there as they were written."""
         record = self.ledger.step(key)
         if record and not is_whole(self.path / record.path, self.ledger.files(key)):
-            self.ledger.forget(key)
+            with space_wanted("the ledger", self.path):
+                self.ledger.forget(record)
             return None
         return record
 
@@ -266,7 +273,7 @@ class Run:
             return self.ledger.finish(done, files, token)
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-            with suppress(OperationalError):  # a full disk: a claim of ours that nobody holds is void anyway
+            with suppress(*UNUSABLE):  # a full disk: a claim of ours that nobody holds is void anyway
                 self.ledger.release(token)
 
     def _partial(self, name: str, key: str) -> Path:
@@ -279,7 +286,7 @@ class Run:
 
         def beat() -> None:
             while not done.wait(LEASE_SECONDS / 6):
-                with suppress(OperationalError):  # busy or full; the next beat, or the end of the lease, settles it
+                with suppress(*UNUSABLE):  # busy or full; the next beat, or the end of the lease, settles it
                     self.ledger.renew(token)
 
         thread = Thread(target=beat, daemon=True, name="gristmill claim")
@@ -308,20 +315,6 @@ def _paths(value: Any) -> list[str]:
     if isinstance(value, list | tuple) and value and all(isinstance(each, str | Path) for each in value):
         return [str(each) for each in value]
     return []
-
-
-@contextmanager
-def _space_wanted(what: str, directory: Path) -> Iterator[None]:
-    """Say of a full disk what was being written and what to do."""
-    try:
-        yield
-    except Exception as error:  # Daft, Arrow and SQLite each have classes of their own for it
-        if not is_full_disk(error):
-            raise
-        raise OutOfSpace(
-            f"no space left while writing {what} in {directory}; finished steps are kept: "
-            "free space, and run the same again"
-        ) from error
 
 
 def peak_rss_mb() -> float:

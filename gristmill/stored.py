@@ -7,7 +7,6 @@ so a step gives the same whether it was computed or remembered.
 Not covered: the ledger (`ledger.py`) and who may write where (`run.py`).
 """
 
-import errno
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +17,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gristmill.disk import try_writing
 from gristmill.errors import UsageError
 from gristmill.keys import file_hash
 from gristmill.ledger import Stored
@@ -69,7 +69,11 @@ def write_parts(table: daft.DataFrame, directory: Path) -> None:
     """Stream a table into `directory` as `part-00000.parquet` and so on, at least one, in the order it comes."""
     directory.mkdir(parents=True)
     with daft.execution_config_ctx(parquet_target_filesize=PARTS_BYTES):
-        written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
+        try:
+            written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
+        except Exception:  # whatever class: of a full disk Daft may say no more than "channel closed"
+            try_writing(directory)
+            raise
     for number, path in enumerate(written):
         Path(path.removeprefix("file://")).rename(_part(directory, number))
     if not written:
@@ -129,18 +133,3 @@ def _class(name: str) -> Any:
     for part in path.split("."):
         found = getattr(found, part)
     return found
-
-
-def is_full_disk(error: BaseException) -> bool:
-    """Whether an error, or one that caused it, says that the disk (or the quota) is full.
-
-    Daft and Arrow wrap the system's error in classes of their own and keep its text.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if any(text in str(seen) for text in ("No space left on device", "Disk quota exceeded", "disk is full")):
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False

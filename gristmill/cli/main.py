@@ -3,6 +3,7 @@
 Modules that take long to import (Daft, Altair) are imported inside the verbs, so that `--help` is quick.
 """
 
+import logging
 import sys
 from typing import Any
 
@@ -50,6 +51,7 @@ _Misused: type[Any] = typer.BadParameter.__bases__[0]
 def run(arguments: list[str] | None = None) -> None:
     """Run the command line; the exit code is 0 done, 1 the answer is no, 2 bad input or usage."""
     given = sys.argv[1:] if arguments is None else arguments
+    logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)  # it logs the errors that it raises
     try:
         sys.exit(app(args=_spread(given), standalone_mode=False))
     except GristmillError as error:

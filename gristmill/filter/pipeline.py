@@ -21,6 +21,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from gristmill import __version__, progress
+from gristmill.beside import beside, move
+from gristmill.disk import space_wanted
 from gristmill.errors import BadInput, UsageError
 from gristmill.files import BAD, ORDER, check_bad
 from gristmill.filter import stages
@@ -125,38 +127,34 @@ def filter_files(
     if inside := [path for path in expand(read) if Path(path).resolve().is_relative_to(out)]:
         raise UsageError(f"-o {out} would replace the input {inside[0]}; name another directory")
     index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    partial.mkdir(parents=True)
-    try:
-        mill = _Mill(run or Run(partial / "run"), settings, Stages(say))
-        table, ruled_by = mill.read(inputs) if before is None else mill.remembered(before)
-        summary: dict[str, Any] = {
-            "gristmill": __version__,
-            "inputs": list(inputs),
-            "run": str(run.path) if run else None,
-        }
-        summary |= mill.filter(table, ruled_by, partial, index)
-        summary["seconds"] = round(time.monotonic() - started, 2)
-        summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
-        (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-        mill.stages.begin("report")
-        write_report(partial)
+    with space_wanted("the output", out, kept=run is not None), beside(out) as partial:
+        try:
+            mill = _Mill(run or Run(partial / "run"), settings, Stages(say))
+            table, ruled_by = mill.read(inputs) if before is None else mill.remembered(before)
+            summary: dict[str, Any] = {
+                "gristmill": __version__,
+                "inputs": list(inputs),
+                "run": str(run.path) if run else None,
+            }
+            summary |= mill.filter(table, ruled_by, partial, index)
+            summary["seconds"] = round(time.monotonic() - started, 2)
+            summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
+            (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+            mill.stages.begin("report")
+            write_report(partial)
+        except BadInput as error:
+            listed = partial / "bad_rows.jsonl"
+            if not listed.exists() or not listed.stat().st_size:
+                raise
+            saved = listed.rename(out.with_name(f"{out.name}.bad_rows.jsonl"))
+            raise BadInput(f"{error}; all of them: {saved}") from None
+        finally:
+            progress.end()
         shutil.rmtree(partial / "run", ignore_errors=True)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
         if run:
-            _remembered(run, mill, out, inputs, summary)
-    except BadInput as error:
-        listed = partial / "bad_rows.jsonl"
-        if not listed.exists() or not listed.stat().st_size:
-            raise
-        saved = listed.rename(out.with_name(f"{out.name}.bad_rows.jsonl"))
-        raise BadInput(f"{error}; all of them: {saved}") from None
-    finally:
-        progress.end()
-        shutil.rmtree(partial, ignore_errors=True)
+            _remembered(run, mill, out, partial, summary)
+        else:
+            move(partial, out)
     return summary
 
 
@@ -356,12 +354,15 @@ class _Mill:
         self.done.append({"name": self.stages.name, "rows_in": rows_in, "dropped": len(rows), "seconds": seconds})
 
 
-def _remembered(run: Run, mill: "_Mill", out: Path, inputs: Sequence[str], summary: Mapping[str, Any]) -> None:
-    """Write the filter down in its run, first of all its work table and the settings by which that was read."""
+def _remembered(run: Run, mill: "_Mill", out: Path, partial: Path, summary: Mapping[str, Any]) -> None:
+    """Put the output in its place, and write the filter down in its run.
+
+    First of its inputs is the work table, and the parameters say by which settings that was read.
+    """
     steps = [step.key for step in mill.steps]
-    params = {"inputs": list(inputs), "settings": mill.settings.json(), "read": mill.read_by.json()}
+    params = {"inputs": summary["inputs"], "settings": mill.settings.json(), "read": mill.read_by.json()}
     counts = {name: summary[name] for name in ("rows_in", "rows_kept", "rows_bad", "dropped")}
-    run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts)
+    run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts, beside=partial)
 
 
 def _lineage(step: StepRecord) -> dict[str, Any]:
