@@ -36,6 +36,7 @@ from gristmill.code_version import code_version
 from gristmill.errors import OutOfSpace, UsageError
 from gristmill.keys import arrow_hash, canonical, captured, file_hash, hashed_files, key_of, rows_hash
 from gristmill.ledger import LEASE_SECONDS, Ledger, Output, StepRecord, now, this_process
+from gristmill.runner import plain_errors
 from gristmill.stored import (
     ALONE,
     frame_files,
@@ -188,7 +189,7 @@ class Run:
         """A table that no step returned: stored as a step of its own, so that what is hashed is what is used."""
         directory = self._partial("given", uuid4().hex)
         try:
-            with _space_wanted("a table given", self.path):
+            with plain_errors(), _space_wanted("a table given", self.path):
                 write_parts(table, directory / ALONE)
             files = frame_files(directory, ALONE)
             batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches())
@@ -207,7 +208,7 @@ class Run:
         """The result of a step: from the ledger, or computed here, or by the process that is at it."""
         reused = True
         while (record := self._finished(key)) is None:
-            with _space_wanted(f"step {name}", self.path):
+            with plain_errors(), _space_wanted(f"step {name}", self.path):
                 token = self.ledger.claim(key)
                 if token is None:
                     time.sleep(POLL_SECONDS)
