@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ["rules", "near_quality", "contamination", "diversity", "reading", "near_speed"]
+BENCHES = ["rules", "near_quality", "contamination", "diversity", "reading", "near_speed", "two_nodes"]
 
 
 def main() -> None:

@@ -114,12 +114,12 @@ def check_opens(path: str) -> None:
     """Raise BadInput if a file cannot be opened where this runs, which may be another machine than named it."""
     try:
         _open(path).close()
-    except OSError as error:
+    except Exception as error:  # the drivers of fsspec have classes of their own, as for missing credentials
         host = platform.node()
         raise BadInput(
             f"{redacted(path)}: cannot be opened on {host} ({one_line(error)}); every machine that reads must see it "
             "under this name, with its own credentials"
-        ) from None
+        ) from error
 
 
 def raw_records(path: str) -> Iterator[Numbered]:

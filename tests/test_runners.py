@@ -116,8 +116,8 @@ def test_every_step_marks_the_same_rows_on_both_runners(tmp_path, inputs, cluste
 
 def test_the_whole_filter_writes_the_same_rows_in_the_same_order_on_both_runners(tmp_path, inputs, cluster):
     evaluation, parts = inputs
-    relative = [Path(part).name for part in parts]
-    reading = [*relative, "--against", evaluation, "--rules", "rules.yaml", "--min", "quality=2", "--collapse", "mark"]
+    named = [f"file://{parts[0]}", parts[1], *(Path(part).name for part in parts[2:])]  # a URL, and relative paths
+    reading = [*named, "--against", evaluation, "--rules", "rules.yaml", "--min", "quality=2", "--collapse", "mark"]
     judging = ["--min", "quality=3", "--near", "0.6", "--rules", "default", "--keep-top", "0.8:quality"]
     for kind, runner in (("native", "native"), ("ray", cluster)):
         command = ["-m", "gristmill", "filter", "--runner", runner]
