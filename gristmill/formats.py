@@ -5,6 +5,7 @@ Bytes come from fsspec, decompressed block by block so that what stands before a
 
 import csv
 import io
+import platform
 import re
 import tempfile
 import zlib
@@ -104,6 +105,23 @@ def format_of(path: str) -> str | None:
     if suffixes and suffixes[-1] in COMPRESSIONS:
         suffixes.pop()
     return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
+
+
+def place_of(path: str) -> str:
+    """A URL as it is, a path as an absolute one."""
+    return path if "://" in path else str(fsspec.core.url_to_fs(path)[1])
+
+
+def check_opens(path: str) -> None:
+    """Raise BadInput if a file cannot be opened where this runs, which may be another machine than named it."""
+    try:
+        _open(path).close()
+    except Exception as error:  # the drivers of fsspec have classes of their own, as for missing credentials
+        host = platform.node()
+        raise BadInput(
+            f"{redacted(path)}: cannot be opened on {host} ({one_line(error)}); every machine that reads must see it "
+            "under this name, with its own credentials"
+        ) from error
 
 
 def raw_records(path: str) -> Iterator[Numbered]:

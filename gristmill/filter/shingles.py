@@ -100,7 +100,7 @@ def _finished(hashes: Hashes) -> Hashes:
 
 def _skeletons(words: Hashes, numeric: npt.NDArray[np.bool_], ends: Ints) -> Hashes:
     """A hash of each text's sequence of words that are not numeric."""
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    starts = np.concatenate([[0], ends])[:-1].astype(np.int64)
     before = np.concatenate([[0], np.cumsum(~numeric)])
     place = before[:-1] - np.repeat(before[starts], ends - starts)  # a word's number among its text's other words
     powers = np.multiply.accumulate(np.full(int(place.max(initial=0)) + 1, _ODD[0]))

@@ -26,7 +26,7 @@ from gristmill.filter.rules import Rule, apply_rules, reapply_rules, remeasured
 from gristmill.filter.signatures import Signed, sign
 from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work
-from gristmill.records import DROPS
+from gristmill.records import DROPS, kind_of
 
 Mask = npt.NDArray[np.bool_]
 
