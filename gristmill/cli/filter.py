@@ -261,7 +261,6 @@ def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
     openings = summary["openings"]
     verb = "all but one dropped" if settings.collapse == "mark" else "reported only"
     lines.append(f"same openings: {openings['rows']:,} rows in {openings['groups']:,} groups, {verb}")
-    lines += [f"balance: {warning}" for warning in summary["balance"]["warnings"]]
     lines += [f"ALARM {alarm['name']}: {alarm['message']}" for alarm in summary["alarms"]]
     lines.append(f"{summary['seconds']} s, {summary['peak_rss_mb']:,.0f} MB at most")
     lines.append(f"report: {out / 'report.html'}   why a row: gristmill why ID --run {out}")

@@ -2,7 +2,7 @@
 
 Each stage sees what the earlier ones kept; every measured value is stored on its row, and no row is deleted. The stages
 are steps of a run (`stages.py`): a filter that was killed goes on after the last finished one, and one with other
-thresholds measures nothing again. The output directory appears by a rename when all of it is written.
+thresholds measures again only what those change. The output directory appears by a rename when all of it is written.
 """
 
 import shutil
