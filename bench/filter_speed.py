@@ -1,7 +1,7 @@
 """The whole filter on grown rows: `python bench/filter_speed.py [ROWS]`; exits 1 if a target is missed.
 
 All default rules, exact and near duplicates, contamination against two evaluations (GSM8K test and HumanEval), balance,
-collapse metrics and the report, JSONL in, the output directory out, with a run; one process. Prints where the time goes.
+collapse metrics and the report, JSONL in, the output directory out, with a run. Prints where the time goes.
 """
 
 import json
