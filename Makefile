@@ -9,7 +9,7 @@ demo: $(VENV)/.installed
 	$(BIN)/gristmill demo -o gristmill-demo
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-BENCHES = ["rules", "near_quality", "contamination", "diversity", "reading", "near_speed", "killed"]
+BENCHES = [
+    *("rules", "near_quality", "contamination", "diversity", "balance", "reading"),
+    *("near_speed", "filter_speed", "killed", "two_nodes"),
+]
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from gristmill.records import SCHEMAS, row_id
 PLACE = ROOT / ".bench"
 POOL = 200_000
 """Earlier rows that copies are drawn from."""
-GROUP = 20_000
+PART = 50_000
+"""Rows a Parquet file."""
 
 
 def texts(count: int) -> Iterator[tuple[str, str]]:
@@ -52,26 +53,26 @@ def texts(count: int) -> Iterator[tuple[str, str]]:
 
 
 def samples(count: int) -> str:
-    """A Parquet file of `count` samples with ids, and `text`, the normalised text, for tools that do not normalise."""
-    path = PLACE / f"near_{count}.parquet"
+    """A directory of Parquet files of `count` samples with ids, and `text`, the normalised text, for tools that do not
+    normalise."""
+    path = PLACE / f"near_{count}"
     if path.exists():
         return str(path)
-    PLACE.mkdir(exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.mkdir(parents=True, exist_ok=True)
     schema = SCHEMAS["sample"].append(pa.field("text", pa.large_string()))
     seen: dict[str, int] = {}
     records: list[dict[str, Any]] = []
-    partial = path.with_suffix(".partial")
-    with pq.ParquetWriter(partial, schema) as file:
-        for number, (prompt, response) in enumerate(texts(count)):
-            row: dict[str, Any] = {"prompt": [{"role": "user", "content": prompt, "extra": None}], "response": response}
-            row["id"] = row_id("sample", row)
-            row |= {"copy": seen.get(row["id"], 0), "source_file": "grown", "source_row": number}
-            seen[row["id"]] = row["copy"] + 1
-            row["text"] = " ".join(f"{prompt} {response}".lower().split())
-            records.append(row)
-            if len(records) == GROUP or number == count - 1:
-                file.write_table(pa.Table.from_pylist(records, schema=schema), row_group_size=GROUP)
-                records = []
+    for number, (prompt, response) in enumerate(texts(count)):
+        row: dict[str, Any] = {"prompt": [{"role": "user", "content": prompt, "extra": None}], "response": response}
+        row["id"] = row_id("sample", row)
+        row |= {"copy": seen.get(row["id"], 0), "source_file": "grown", "source_row": number}
+        seen[row["id"]] = row["copy"] + 1
+        row["text"] = " ".join(f"{prompt} {response}".lower().split())
+        records.append(row)
+        if len(records) == PART or number == count - 1:
+            pq.write_table(pa.Table.from_pylist(records, schema=schema), partial / f"{number // PART:04}.parquet")
+            records = []
     partial.rename(path)
     return str(path)
 

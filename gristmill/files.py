@@ -19,9 +19,11 @@ import pyarrow as pa
 from daft.io.source import DataSource, DataSourceTask
 from daft.recordbatch import RecordBatch
 
+from gristmill import progress
 from gristmill.errors import BadInput, BadRow, UsageError
-from gristmill.formats import Bad, Numbered, expand, raw_records
+from gristmill.formats import Bad, Numbered, check_opens, expand, file_size, place_of, raw_records
 from gristmill.records import CARRIED, MESSAGES, SCHEMAS, Kind, row_id
+from gristmill.runner import plain_errors
 from gristmill.shapes import READ_NAMES, Answer, kind_of_record, row_of
 
 Table = daft.DataFrame
@@ -52,7 +54,9 @@ def read(
     `scores` names numeric columns to carry as `score_<name>`. At most `max_bad` (a share of the rows, but at least 5
     rows unless it is 0) may be bad, else BadInput. Rows dropped by an earlier filter are left out.
     """
-    scanned = scan(paths, columns=columns, answer=answer, scores=scores, limit=limit).collect()
+    table = scan(paths, columns=columns, answer=answer, scores=scores, limit=limit)
+    with plain_errors():
+        scanned = table.collect()
     bad = scanned.where(~daft.col(BAD).is_null()).sort(ORDER).select("source_file", "source_row", BAD).to_pylist()
     check_bad(len(bad), len(scanned), max_bad, first=bad[0] if bad else None)
     good = scanned.where(daft.col(BAD).is_null())
@@ -107,10 +111,14 @@ def scan(
 
 
 class _Source(DataSource):
-    """The files as a Daft source, one task a file."""
+    """The files as a Daft source, one task a file.
+
+    Rows name a file as it was given; it is read from its place, which is the same in every working directory.
+    """
 
     def __init__(self, paths: Sequence[str], renames: Mapping[str, list[str]], answer: Answer, limit: int | None):
         self.paths, self.renames, self.answer, self.limit = paths, renames, answer, limit
+        self.places = dict(zip(paths, map(place_of, paths), strict=True))
         self.kind, carried = _peek(paths, renames)
         self.arrow_schema = _schema(self.kind, carried)
 
@@ -150,14 +158,19 @@ class _Files(DataSourceTask):
             yield RecordBatch.from_arrow_table(pa.Table.from_batches([batch]))
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        source, left = self.source, self.source.limit
+        source, left, read = self.source, self.source.limit, 0
+        progress.expect(all_bytes=sum(map(file_size, self.paths)) if left is None else 0)
         for number, path in enumerate(self.paths, self.first):
-            records = raw_records(path)
+            check_opens(source.places[path])
+            records = raw_records(source.places[path])
             if left is not None:
                 records = islice(records, left)
             for batch in _row_batches(records, path, number, source):
                 left = None if left is None else left - batch.num_rows
+                read += batch.num_rows
+                progress.advance(batch.num_rows, at="read")
                 yield batch
+        progress.expect(read)
 
 
 def _row_batches(records: Iterator[Numbered], path: str, number: int, source: _Source) -> Iterator[pa.RecordBatch]:

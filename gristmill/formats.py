@@ -5,10 +5,12 @@ Bytes come from fsspec, decompressed block by block so that what stands before a
 
 import csv
 import io
+import platform
 import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -21,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from gristmill import progress
 from gristmill.errors import BadInput
 from gristmill.shapes import READ_NAMES
 
@@ -104,6 +107,23 @@ def format_of(path: str) -> str | None:
     return suffixes[-1] if suffixes and suffixes[-1] in FORMATS else None
 
 
+def place_of(path: str) -> str:
+    """A URL as it is, a path as an absolute one."""
+    return path if "://" in path else str(fsspec.core.url_to_fs(path)[1])
+
+
+def check_opens(path: str) -> None:
+    """Raise BadInput if a file cannot be opened where this runs, which may be another machine than named it."""
+    try:
+        _open(path).close()
+    except Exception as error:  # the drivers of fsspec have classes of their own, as for missing credentials
+        host = platform.node()
+        raise BadInput(
+            f"{redacted(path)}: cannot be opened on {host} ({one_line(error)}); every machine that reads must see it "
+            "under this name, with its own credentials"
+        ) from error
+
+
 def raw_records(path: str) -> Iterator[Numbered]:
     """The records of one file; what breaks the file (a truncation, a lost connection) ends it as a bad row."""
     readers: dict[str, Callable[[str], Iterator[Numbered]]] = {
@@ -117,6 +137,14 @@ def raw_records(path: str) -> Iterator[Numbered]:
     except (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowException) as error:
         where = "after row " + str(number) if number >= 0 else "at its beginning"
         yield number + 1, Bad(f"{BROKEN} {where}: {one_line(error)}"), 0
+
+
+def file_size(path: str) -> int:
+    """The bytes of a file as it is stored; 0 where its file system does not say."""
+    filesystem, root = fsspec.core.url_to_fs(path)
+    with suppress(OSError):  # what cannot be read is told by reading it
+        return filesystem.size(root) or 0
+    return 0
 
 
 def one_line(error: BaseException) -> str:
@@ -139,8 +167,10 @@ def _blocks(path: str) -> Iterator[bytes]:
     with _open(path) as file:
         decoder = None
         while raw := file.read(BLOCK if new is None else BLOCK // 8):
+            size = len(raw)
             if new is None:
                 yield raw
+                progress.consume(size)
                 continue
             while raw:  # a file may hold several compressed members
                 decoder = decoder or new()
@@ -149,6 +179,7 @@ def _blocks(path: str) -> Iterator[bytes]:
                 raw = b""
                 if decoder.eof:
                     raw, decoder = decoder.unused_data, None
+            progress.consume(size)
         if decoder is not None:
             raise EOFError("the compressed stream ends before its end mark")
 
@@ -277,11 +308,14 @@ def _parquet(path: str) -> Iterator[Numbered]:
             for block in _blocks(path):
                 unpacked.write(block)
             file = unpacked
-        number = 0
-        for batch in pq.ParquetFile(file).iter_batches(1_024):
+        parquet, number = pq.ParquetFile(file), 0
+        share = file_size(path) / max(parquet.metadata.num_rows, 1)
+        for batch in parquet.iter_batches(1_024):
             for record in _plain(batch).to_pylist():
                 yield number, record, batch.nbytes // batch.num_rows
                 number += 1
+            if file is packed:  # else the bytes were counted as they were unpacked
+                progress.consume(round(batch.num_rows * share))
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -32,12 +32,14 @@ import daft
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gristmill import progress
 from gristmill.beside import move
 from gristmill.code_version import code_version
 from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.keys import arrow_hash, canonical, captured, file_hash, hashed_files, key_of, rows_hash
 from gristmill.ledger import LEASE_SECONDS, UNUSABLE, Ledger, Output, StepRecord, now, this_process
+from gristmill.runner import bounded, plain_errors
 from gristmill.stored import (
     ALONE,
     frame_files,
@@ -194,7 +196,7 @@ class Run:
         """A table that no step returned: stored as a step of its own, so that what is hashed is what is used."""
         directory = self._partial("given", uuid4().hex)
         try:
-            with space_wanted("a table given", self.path):
+            with plain_errors(), space_wanted("a table given", self.path):
                 write_parts(table, directory / ALONE)
             files = frame_files(directory, ALONE)
             batches = (batch for file in files for batch in pq.ParquetFile(file).iter_batches())
@@ -213,7 +215,7 @@ class Run:
         """The result of a step: from the ledger, or computed here, or by the process that is at it."""
         reused = True
         while (record := self._finished(key)) is None:
-            with space_wanted(f"step {name}", f"{self.path} (or in {gettempdir()})"):
+            with plain_errors(), space_wanted(f"step {name}", f"{self.path} (or in {gettempdir()})"):
                 token = self.ledger.claim(key)
                 if token is None:
                     time.sleep(POLL_SECONDS)
@@ -246,12 +248,13 @@ class Run:
         final = self.path / "steps" / f"{record.name}-{record.key[:16]}"
         directory = self._partial(record.name, record.key)
         try:
-            with self._heartbeat(token):
+            with self._heartbeat(token), progress.step(record.name):
                 for left in final.parent.glob(f".{final.name}.*.partial"):
                     shutil.rmtree(left, ignore_errors=True)  # of a process that is gone: the claim is ours
                 directory.mkdir(parents=True)
                 started = time.monotonic()
-                shape = fill(directory)
+                with bounded():
+                    shape = fill(directory)
                 files, rows = measure(directory)
                 seconds = round(time.monotonic() - started, 3)
                 if not self.ledger.renew(token):

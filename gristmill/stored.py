@@ -21,6 +21,7 @@ from gristmill.disk import try_writing
 from gristmill.errors import UsageError
 from gristmill.keys import file_hash
 from gristmill.ledger import Stored
+from gristmill.runner import SHARED
 
 PARTS_BYTES = 32 << 20
 """Bytes after which a table begins a new part; the writer holds a part in memory until then."""
@@ -66,7 +67,10 @@ def write_result(result: Any, directory: Path, name: str) -> Shape:
 
 
 def write_parts(table: daft.DataFrame, directory: Path) -> None:
-    """Stream a table into `directory` as `part-00000.parquet` and so on, at least one, in the order it comes."""
+    """Stream a table into `directory` as `part-00000.parquet` and so on, at least one, in the order it comes.
+
+    Raises UsageError for a part that a machine of a cluster wrote where this one does not see it.
+    """
     directory.mkdir(parents=True)
     with daft.execution_config_ctx(parquet_target_filesize=PARTS_BYTES):
         try:
@@ -75,7 +79,10 @@ def write_parts(table: daft.DataFrame, directory: Path) -> None:
             try_writing(directory)
             raise
     for number, path in enumerate(written):
-        Path(path.removeprefix("file://")).rename(_part(directory, number))
+        try:
+            Path(path.removeprefix("file://")).rename(_part(directory, number))
+        except FileNotFoundError:
+            raise UsageError(f"{path}: written by another machine and not seen here; {SHARED}") from None
     if not written:
         pq.write_table(table.schema().to_pyarrow_schema().empty_table(), _part(directory, 0))
 

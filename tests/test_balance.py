@@ -215,4 +215,4 @@ def test_the_filter_writes_and_prints_the_warning(tmp_path):
     found = filter_files([str(tmp_path / "in.jsonl")], tmp_path / "out", settings)
     length = axis(found["balance"], "length")
     assert length["biased"] and "by below_quality" in length["message"]
-    assert f"balance: {length['message']}" in printed(found, tmp_path / "out", settings)
+    assert f"ALARM bias: {length['message']}" in printed(found, tmp_path / "out", settings)

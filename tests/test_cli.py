@@ -43,7 +43,7 @@ def test_filter_prints_its_result_on_stdout_and_its_progress_on_stderr(tmp_path)
         (["data.jsonl", "--against", "nope.jsonl"], "nope.jsonl: no such file"),
         (["data.jsonl", "--runner", "spark"], "--runner spark: allowed are native, ray"),
         (["empty.jsonl"], "no usable row"),
-        ([], "Missing argument"),
+        ([], "filter: no IN; name files, or an earlier filter with --from-run DIR"),
         (["data.jsonl", "--nope"], "No such option: --nope"),
         (["data.jsonl", "--numbers", "maybe"], "'maybe' is not one of 'guard', 'merge'"),
     ],

@@ -5,7 +5,7 @@ from tests.tables import by_row, samples, table
 
 def test_the_first_200_characters_decide_and_marking_is_asked_for():
     rows = samples([("a", "X" * 200 + "one"), ("b", "x" * 200 + "two"), ("c", "x" * 199), ("d", ""), ("e", "")])
-    signatures, keys = signed(rows, text="both", prefer=None)
+    signatures, keys = signed(rows, text="both", prefer=None, openings=True)
     reported = openings_findings(signatures, rows, keys.select(["id", "copy"]))
     assert reported.report == {"groups": 1, "rows": 2, "largest": [{"opening": "x" * 200, "size": 2}]}
     assert by_row(mark_openings(rows), "rule_collapsed", "drop_rule") == [(2.0, None)] * 2 + [(None, None)] * 3

@@ -13,6 +13,7 @@ import zstandard
 from gristmill.errors import BadInput, UsageError
 from gristmill.files import BAD, ORDER, read, scan
 from gristmill.formats import MAX_LINE, expand, raw_records, redacted
+from gristmill.run import Run
 
 ROWS = [{"instruction": f"Say {n}.", "input": "", "output": str(n)} for n in range(20)]
 
@@ -278,3 +279,15 @@ def test_a_filters_output_as_input_is_what_it_kept(tmp_path):
 def test_a_protocol_that_cannot_be_spoken_is_one_line():
     with pytest.raises(BadInput, match=r"nope://bucket/a\.jsonl: Protocol not known"):
         expand(["nope://bucket/a.jsonl"])
+
+
+def test_a_file_that_cannot_be_opened_where_it_is_read_ends_the_reading(tmp_path):
+    here, gone = write(tmp_path / "here.jsonl"), write(tmp_path / "gone.jsonl")
+    table = scan([here, gone])
+    (tmp_path / "gone.jsonl").unlink()  # as on another machine, which has only the other file
+    with pytest.raises(BadInput, match=r"gone\.jsonl: cannot be opened on .*No such file"):
+        Run(tmp_path / "run").step(same, table)
+
+
+def same(table):
+    return table

@@ -1,9 +1,13 @@
 """Gristmill: Parquet to marked Parquet, normalisation and exact verification included. IN.parquet OUT."""
 
 import sys
+from pathlib import Path
 
 import daft
 
 from gristmill.filter.near import near
+from gristmill.runner import bounded
 
-near(daft.read_parquet(sys.argv[1]), 0.8, numbers="merge").table.write_parquet(sys.argv[2])
+files = sorted(map(str, Path(sys.argv[1]).glob("*.parquet")))  # sorted: Daft reads a directory in an order of its own
+with bounded():
+    near(daft.read_parquet(files), 0.8, numbers="merge").table.write_parquet(sys.argv[2])

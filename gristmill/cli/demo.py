@@ -20,6 +20,7 @@ def demo(
     """Mill GSM8K training rows and the solutions of four models against GSM8K test questions."""
     from gristmill.cli.filter import printed
     from gristmill.filter.pipeline import Settings, filter_files
+    from gristmill.progress import shown
 
     with as_file(files("gristmill") / "data") as data:
         # The solutions come with their authors' verdict; training answers have none and are right by construction.
@@ -27,7 +28,8 @@ def demo(
         against = [str(data / "gsm8k_test_half.jsonl.zst")]
         settings = Settings(against=against, minimum={"correct": 1.0}, keep_unjudged=True, near=0.6)
         inputs = [str(data / "gsm8k_train.jsonl.zst"), str(data / "gsm8k_solutions.jsonl.zst")]
-        summary = filter_files(inputs, out, settings, force=force, say=lambda line: typer.echo(line, err=True))
+        with shown() as say:
+            summary = filter_files(inputs, out, settings, force=force, say=say)
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
     if not as_json:
         for rule, row in _one_per_rule(out).items():

@@ -105,6 +105,7 @@ def filter_command(
     """
     from gristmill.filter.pipeline import ALARMS, Settings, filter_files
     from gristmill.filter.rules_file import rules_named
+    from gristmill.progress import shown
     from gristmill.run import Run
     from gristmill.runner import use_runner
 
@@ -132,6 +133,8 @@ def filter_command(
     use_runner(runner)
     before = None
     if from_run is not None:
+        if _was_given(context, "run"):
+            raise UsageError(f"--run --from-run {from_run}: the run is that one; leave --run out")
         memory, before = remembered(from_run, inputs)
         settings = merged(context, settings, Settings.of(before.params["settings"]))
         inputs = before.params["inputs"]
@@ -139,9 +142,8 @@ def filter_command(
         memory = Run(run)
     else:
         raise UsageError("filter: no IN; name files, or an earlier filter with --from-run DIR")
-    summary = filter_files(
-        inputs, out, settings, run=memory, before=before, force=force, say=lambda line: typer.echo(line, err=True)
-    )
+    with shown() as say:
+        summary = filter_files(inputs, out, settings, run=memory, before=before, force=force, say=say)
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))
     fired = [alarm for alarm in summary["alarms"] if {alarm["name"], "any"} & set(fail_on or ())]
     if fired:
@@ -158,6 +160,8 @@ def remembered(directory: Path, inputs: list[str] | None) -> tuple[Run, Output]:
         raise UsageError(f"filter {inputs[0]} --from-run {directory}: the rows come from the run; leave IN out")
     wrote = None
     if not (directory / FILE).is_file():
+        if not (directory / "summary.json").is_file():
+            raise UsageError(f"--from-run {directory}: neither a run nor the output of a filter; name one of them")
         known = summary_of(directory).get("run")
         if not known or not (Path(known) / FILE).is_file():
             raise UsageError(f"--from-run {directory}: its run is gone ({known}); filter the files again")
@@ -257,7 +261,6 @@ def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
     openings = summary["openings"]
     verb = "all but one dropped" if settings.collapse == "mark" else "reported only"
     lines.append(f"same openings: {openings['rows']:,} rows in {openings['groups']:,} groups, {verb}")
-    lines += [f"balance: {warning}" for warning in summary["balance"]["warnings"]]
     lines += [f"ALARM {alarm['name']}: {alarm['message']}" for alarm in summary["alarms"]]
     lines.append(f"{summary['seconds']} s, {summary['peak_rss_mb']:,.0f} MB at most")
     lines.append(f"report: {out / 'report.html'}   why a row: gristmill why ID --run {out}")

@@ -92,6 +92,6 @@ def mark_openings(table: Table, *, drop: bool = False, prefer: str | None = None
 
     Raises UsageError for a score `prefer` that the table does not have.
     """
-    signatures, keys = signed(table, text="response", prefer=prefer)
+    signatures, keys = signed(table, text="response", prefer=prefer, openings=True)
     found = openings_findings(signatures, table, keys.select(KEY), drop=drop)
     return mark(table, keyed(found.findings, signatures.keys))

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from daft import DataType, Series, col, func, lit
 from daft.functions import list_count
 
+from gristmill import progress
 from gristmill.errors import BadInput
 from gristmill.filter.marks import KEY, Table, evidence, findings_schema, kept, mark
 from gristmill.filter.ngrams import Array, Index, Item, N, build, gram_hashes
@@ -91,6 +92,7 @@ def contamination_hits(table: Table, index: Index, *, carry: Sequence[str], text
         for part, whole in zip(columns, short, strict=True):
             for row, hits in _match_batch(part.to_arrow().cast(pa.large_string()), index, words, whole):
                 rows[row] += hits
+        progress.advance(len(rows))
         return pa.array(rows, _MATCH)
 
     return table.select(*carry, match(*texts).alias("hits")).where(list_count(col("hits")) > lit(0))

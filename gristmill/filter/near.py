@@ -24,6 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gristmill import progress
 from gristmill.errors import UsageError
 from gristmill.filter.bands import bands_for
 from gristmill.filter.boilerplate import Common, masked_sets, measure_boilerplate
@@ -34,6 +35,7 @@ from gristmill.filter.shingles import jaccards, shingle_column
 from gristmill.filter.signatures import Signed, signed
 from gristmill.filter.text import TextOf, normalized_text
 from gristmill.records import kind_of
+from gristmill.runner import bounded
 
 PAIRS_PER_ROW = 8
 """Pairs reported of a row with better ones, the most similar."""
@@ -176,9 +178,10 @@ def _verified(compared: Compared, nodes: Nodes, left: Ints, right: Ints) -> tupl
     found = texts.select("_node", "source_file", shingles.alias("_s"))
     skeletons = np.empty(len(needed), np.uint64)
     starts, ends = np.empty(len(needed), np.int64), np.empty(len(needed), np.int64)
+    progress.phase("texts", len(needed))
     with TemporaryDirectory() as folder:
         path, end = Path(folder) / "shingles", 0
-        with path.open("wb") as file:
+        with path.open("wb") as file, bounded():
             for batch in found.to_arrow_iter():  # the join gives the rows in any order
                 place = np.searchsorted(needed, batch["_node"].to_numpy())
                 lists = pc.struct_field(batch["_s"], "shingles")
@@ -187,7 +190,9 @@ def _verified(compared: Compared, nodes: Nodes, left: Ints, right: Ints) -> tupl
                 starts[place], ends[place] = end + edges[:-1], end + edges[1:]
                 end += len(sets)
                 file.write(np.ascontiguousarray(sets).data)
+                progress.advance(len(batch))
         sets = np.memmap(path, np.uint64, "r") if end else np.empty(0, np.uint64)
+        progress.phase("pairs", len(left))
         at_left, at_right = np.searchsorted(needed, left), np.searchsorted(needed, right)
         return jaccards(at_left, at_right, sets, starts, ends), skeletons[at_left] == skeletons[at_right]
 

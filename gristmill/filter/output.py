@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gristmill import progress
 from gristmill.export import training_row
 from gristmill.filter.balance import Balance
 from gristmill.filter.diversity import Diversity
@@ -56,6 +57,7 @@ def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Wri
             reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
             dropped.update({entry["values"]: entry["counts"] for entry in reasons})
             rows_kept += len(survivors)
+            progress.advance(len(window))
     return Written(rows_kept, dict(dropped.most_common()), balance.summary(), diversity.summary())
 
 

@@ -2,12 +2,12 @@
 
 Each stage sees what the earlier ones kept; every measured value is stored on its row, and no row is deleted. The stages
 are steps of a run (`stages.py`): a filter that was killed goes on after the last finished one, and one with other
-thresholds measures nothing again. The output directory appears by a rename when all of it is written.
+thresholds measures again only what those change. The output directory appears by a rename when all of it is written.
 """
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from gristmill import __version__
+from gristmill import __version__, progress
 from gristmill.beside import beside, move
 from gristmill.disk import space_wanted
 from gristmill.errors import BadInput, UsageError
@@ -42,6 +42,7 @@ from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work, work_of
 from gristmill.formats import BROKEN, expand
 from gristmill.ledger import Output, StepRecord
+from gristmill.progress import Say, Stages
 from gristmill.run import Run, peak_rss_mb
 
 OUTPUTS = {
@@ -51,8 +52,6 @@ OUTPUTS = {
 """The files of an output directory."""
 
 ALARMS = ("bias", "broken_file", "collapse", "large_cluster", "source_loss", "stratum_lost")
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def filter_files(
     Writes `rows.parquet` (all rows), `kept.parquet`, `kept.jsonl` (for trainers), `pairs.parquet` (near-duplicate
     pairs), `bad_rows.jsonl`, `summary.json` and `report.html`. An `out` that a filter wrote before is replaced;
     anything else is refused unless `force`. `run` remembers the stages; without one they are forgotten at the end.
-    `say` is told of each stage as it ends.
+    `say` is told of each stage as it ends; within `progress.shown` the one under way is shown too.
 
     With `before`, a filter that `run` remembers, no file is read: its rows are judged anew by `settings`, of which
     `columns`, `limit` and the rules that mask must be as they were.
@@ -130,7 +129,7 @@ def filter_files(
     index = index_files(settings.against) if settings.against else None  # first: a wrong path should cost no reading
     with space_wanted("the output", out, kept=run is not None), beside(out) as partial:
         try:
-            mill = _Mill(run or Run(partial / "run"), settings, say or (lambda _: None))
+            mill = _Mill(run or Run(partial / "run"), settings, Stages(say))
             table, ruled_by = mill.read(inputs) if before is None else mill.remembered(before)
             summary: dict[str, Any] = {
                 "gristmill": __version__,
@@ -141,6 +140,7 @@ def filter_files(
             summary["seconds"] = round(time.monotonic() - started, 2)
             summary["peak_rss_mb"] = round(peak_rss_mb(), 1)
             (partial / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+            mill.stages.begin("report")
             write_report(partial)
         except BadInput as error:
             listed = partial / "bad_rows.jsonl"
@@ -148,6 +148,8 @@ def filter_files(
                 raise
             saved = listed.rename(out.with_name(f"{out.name}.bad_rows.jsonl"))
             raise BadInput(f"{error}; all of them: {saved}") from None
+        finally:
+            progress.end()
         shutil.rmtree(partial / "run", ignore_errors=True)
         if run:
             _remembered(run, mill, out, partial, summary)
@@ -176,14 +178,21 @@ def _is_ours(out: Path) -> bool:
 
 
 class _Mill:
-    """One filter under way: the rows still kept, what the stages found, and how long each took."""
+    """One filter under way: the rows still kept, and what the stages found."""
 
-    def __init__(self, run: Run, settings: Settings, say: Say):
-        self.run, self.settings, self.say = run, settings, say
+    def __init__(self, run: Run, settings: Settings, stages: Stages):
+        self.run, self.settings, self.stages = run, settings, stages
+        self.before = len(run.steps)  # of other filters
         self.read_by = settings
         self.findings: list[pa.Table] = []
         self.done: list[dict[str, Any]] = []
-        self.since = time.monotonic()
+        judged = any(rule.action == "drop" for rule in settings.rules)  # else rows leave the stage as they were read
+        self.stages.begin("read + rules", at="rows" if judged else "read")
+
+    @property
+    def steps(self) -> list[StepRecord]:
+        """The steps of this filter."""
+        return self.run.steps[self.before :]
 
     def read(self, inputs: Sequence[str]) -> tuple[Table, Sequence[Rule]]:
         """The work table of files, and the rules by which its rows were judged."""
@@ -209,13 +218,15 @@ class _Mill:
         work = self._numbered(table, ruled_by, partial)
         found = self._judged(table, work, index, partial)
         if settings.stratify:
+            self.stages.begin("stratify", len(work))
             strata = stratum_of(work, settings.stratify)
             score = None if settings.prefer is None else _score(work, settings.prefer)
             stratified = stratify_findings(work.keys, strata, self.kept, score)
             found["alarms"] += stratified.alarms
-            self._end("stratify", stratified.findings)
+            self._end(stratified.findings)
+        self.stages.begin("write", len(work))
         written = write_rows(work, self.findings, partial)
-        self._tell("write", f"{len(work):>11,} rows")
+        self.stages.end(f"{len(work):>11,} rows")
         broken = [
             {"name": "broken_file", "message": f"{row['source_file']}: {row[BAD]}", "value": 1.0, "limit": 0.0}
             for row in work.bad
@@ -231,7 +242,7 @@ class _Mill:
             "runner": daft.get_or_create_runner().name,
             "stages": self.done,
             "alarms": broken + found["alarms"] + written.balance["alarms"] + written.diversity["alarms"],
-            "lineage": [_lineage(step) for step in self.run.steps],
+            "lineage": [_lineage(step) for step in self.steps],
             "yield": written.rows_kept / len(work),
         }
 
@@ -247,10 +258,11 @@ class _Mill:
         )
         ruled = work.ruled
         if list(ruled_by) != list(self.settings.rules):
+            progress.expect(len(work))
             judged = self.run.step(stages.judge, table, rules=self.settings.rules, before=ruled_by)
             ruled = work.findings(ds.dataset(self.run.files(judged), format="parquet").to_table())
         self.kept = np.ones(len(work), bool)
-        self._end("read + rules", ruled, f"{len(work.bad):,} bad rows")
+        self._end(ruled, f"{len(work.bad):,} bad rows")
         return work
 
     def _judged(self, table: Table, work: Work, index: Index | None, partial: Path) -> dict[str, Any]:
@@ -259,29 +271,35 @@ class _Mill:
         found: dict[str, Any] = {"contamination": [], "near_duplicates": None, "alarms": []}
         if settings.minimum:
             rows = np.flatnonzero(self.kept)
-            self._end("scores", minimum_findings(work.scores, rows, settings.minimum, settings.keep_unjudged))
+            self.stages.begin("scores", len(rows))
+            self._end(minimum_findings(work.scores, rows, settings.minimum, settings.keep_unjudged))
         if settings.keep_top:
             fraction, name = settings.keep_top
             rows = np.flatnonzero(self.kept)
             score = _score(work, name)
-            self._end("keep-top", keep_top_findings(work.keys, rows, score, fraction, name, settings.keep_unjudged))
+            self.stages.begin("keep-top", len(rows))
+            self._end(keep_top_findings(work.keys, rows, score, fraction, name, settings.keep_unjudged))
         if index is not None:
+            self.stages.begin("contamination", len(work))
             hits = run.step(stages.contamination, table, expand(settings.against), text=settings.text, _index=index)
             hits = ds.dataset(run.files(hits), format="parquet").to_table()
             rows = work.numbers(hits[ORDER])
             hits = hits.filter(pa.array(self.kept[rows]))
             judged = contamination_findings(work.numbers(hits[ORDER]), hits["hits"].to_pylist(), index)
             found["contamination"] = judged.evaluations
-            self._end("contamination", judged.findings)
+            self._end(judged.findings)
         bands = None if settings.near is None else bands_for(settings.near, settings.recall)
+        self.stages.begin("signatures", len(work))
         signatures = run.step(
             stages.signatures, table, text=settings.text, bands=bands, boilerplate=settings.boilerplate
         )
-        self._tell("signatures", f"{len(work):>11,} rows")
+        self.stages.end(f"{len(work):>11,} rows")
         pairs = PAIRS.empty_table()
         if settings.exact:
-            self._end("exact", run.step(stages.exact, signatures, **self._compared(work, signatures)))
+            self.stages.begin("exact", len(work))
+            self._end(run.step(stages.exact, signatures, **self._compared(work, signatures)))
         if settings.near is not None:
+            self.stages.begin("near", len(work))
             before = self.kept
             near = run.step(
                 stages.near,
@@ -299,8 +317,9 @@ class _Mill:
             found["alarms"] += near.report["alarms"]
             if settings.exact:  # an equal of a row that falls to a third is a duplicate of the third
                 self.findings[-1] = followed(self.findings[-1], near.findings, self._signed(work, signatures, before))
-            self._end("near", near.findings)
+            self._end(near.findings)
         pq.write_table(pairs, partial / "pairs.parquet")
+        self.stages.begin("openings", len(work))
         openings = run.step(
             stages.openings,
             table,
@@ -310,7 +329,7 @@ class _Mill:
             **self._compared(work, signatures),
         )
         found["openings"] = openings.report
-        self._end("openings", openings.findings)
+        self._end(openings.findings)
         return found
 
     def _compared(self, work: Work, signatures: Table) -> dict[str, Any]:
@@ -324,21 +343,15 @@ class _Mill:
         prefer = self.settings.prefer
         return Signed(lines, rows, work.keys, kept, None if prefer is None else _score(work, prefer))
 
-    def _end(self, name: str, findings: pa.Table, note: str = "") -> None:
+    def _end(self, findings: pa.Table, note: str = "") -> None:
         """Take what a stage found."""
         rows = findings["row"].to_numpy()[pc.is_valid(findings["drop_rule"]).to_numpy()]
         rows_in = int(self.kept.sum())
         self.kept = self.kept.copy()
         self.kept[rows] = False
         self.findings.append(findings)
-        seconds = self._tell(name, f"{rows_in:>11,} rows  {len(rows):>10,} dropped", note)
-        self.done.append({"name": name, "rows_in": rows_in, "dropped": len(rows), "seconds": seconds})
-
-    def _tell(self, name: str, what: str, note: str = "") -> float:
-        """Say what was done since the last call; returns the seconds it took."""
-        seconds, self.since = time.monotonic() - self.since, time.monotonic()
-        self.say(f"{name:<14}{what:<37}{seconds:>7.1f} s  {note}".rstrip())
-        return round(seconds, 3)
+        seconds = self.stages.end(f"{rows_in:>11,} rows  {len(rows):>10,} dropped", note)
+        self.done.append({"name": self.stages.name, "rows_in": rows_in, "dropped": len(rows), "seconds": seconds})
 
 
 def _remembered(run: Run, mill: "_Mill", out: Path, partial: Path, summary: Mapping[str, Any]) -> None:
@@ -346,7 +359,7 @@ def _remembered(run: Run, mill: "_Mill", out: Path, partial: Path, summary: Mapp
 
     First of its inputs is the work table, and the parameters say by which settings that was read.
     """
-    steps = [step.key for step in mill.run.steps]
+    steps = [step.key for step in mill.steps]
     params = {"inputs": summary["inputs"], "settings": mill.settings.json(), "read": mill.read_by.json()}
     counts = {name: summary[name] for name in ("rows_in", "rows_kept", "rows_bad", "dropped")}
     run.output(out, "filter", inputs=list(dict.fromkeys(steps)), params=params, counts=counts, beside=partial)

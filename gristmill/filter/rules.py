@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from daft import DataType, Expression, Series, col, func, lit
 from daft.functions import is_null, to_struct, when
 
+from gristmill import progress
 from gristmill.errors import UsageError
 from gristmill.filter.limits import (
     DEFAULT_RULES,
@@ -71,22 +72,35 @@ def apply_rules(table: Table, rules: Sequence[Rule] = DEFAULT_RULES) -> Table:
 def reapply_rules(table: Table, rules: Sequence[Rule], before: Sequence[Rule]) -> Table:
     """Judge a table that `apply_rules` measured by `before` anew, by other rules and limits.
 
-    `table` has its rows' drop columns as they were before `apply_rules`. Only what was not measured by a rule of the
-    same definition is measured. Raises UsageError where the rules that mask differ: what they masked is gone.
+    `table` has its rows' drop columns as they were before `apply_rules`. Only what `remeasured` names is measured.
+    Raises UsageError where the rules that mask differ, or mask what would be measured: those texts are gone.
     """
     if [rule for rule in rules if rule.action == "mask"] != [rule for rule in before if rule.action == "mask"]:
         raise UsageError("rules that mask change the texts and cannot be moved afterwards; filter the files again")
     kind = kind_of(table.column_names)
-    measured = {name for name in _measures(kind, before) if name != "other_language"}
-    if _languages(rules) == _languages(before):
-        measured.add("other_language")
-    own = {(rule.name, rule.where, rule.function) for rule in before}
-    measured |= {rule.name for rule in rules if (rule.where or rule.function) and _definition(rule) in own}
-    return _judged(table, kind, rules, measured)
+    new = remeasured(kind, rules, before)
+    if new and any(rule.action == "mask" for rule in rules):
+        raise UsageError(f"rule_{new[0]} cannot be measured on texts that were masked; filter the files again")
+    return _judged(table, kind, rules, {*_measures(kind, rules), *(rule.name for rule in rules)} - set(new))
 
 
-def _definition(rule: Rule) -> tuple[Any, ...]:
-    return rule.name, rule.where, rule.function
+def remeasured(kind: Kind, rules: Sequence[Rule], before: Sequence[Rule]) -> list[str]:
+    """The measures of `rules` that a table measured by `before` does not have, or has by another definition.
+
+    A rule of the user's may look at the measures of those before it, so the first that differs renews all after it.
+    """
+    known = _measures(kind, before)
+    same = _languages(rules) == _languages(before)
+    new = [name for name in _measures(kind, rules) if name not in known or (name == "other_language" and not same)]
+    own, old = ([rule for rule in given if rule.where or rule.function] for given in (rules, before))
+    held = 0
+    while "other_language" not in new and held < min(len(own), len(old)) and _same(own[held], old[held]):
+        held += 1
+    return new + [rule.name for rule in own[held:]]
+
+
+def _same(one: Rule, other: Rule) -> bool:
+    return (one.name, one.where, one.function) == (other.name, other.where, other.function)
 
 
 def _languages(rules: Sequence[Rule]) -> tuple[str, ...]:
@@ -206,6 +220,7 @@ def _marked(table: Table, answer: str | None, rules: Sequence[Rule]) -> Table:
                 facts |= {name: told for name in ("where", "reason") if (told := getattr(rule, name))}
             value = float(values[f"rule_{limit.measure}"][number])
             drops[number] = dict(zip(DROPS.names, (rule.name, value, limit.bound, evidence(**facts)), strict=True))
+        progress.advance(len(drops))
         return pa.array(drops, type=pa.struct(list(DROPS)))
 
     if not columns:

@@ -15,6 +15,7 @@ from daft import DataType, Expression, Series, element, func
 from daft.functions import hash as daft_hash
 from daft.functions import list_map, split
 
+from gristmill import progress
 from gristmill.filter.numbers import skeleton_words
 
 Hashes = npt.NDArray[np.uint64]
@@ -99,7 +100,7 @@ def _finished(hashes: Hashes) -> Hashes:
 
 def _skeletons(words: Hashes, numeric: npt.NDArray[np.bool_], ends: Ints) -> Hashes:
     """A hash of each text's sequence of words that are not numeric."""
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    starts = np.concatenate([[0], ends])[:-1].astype(np.int64)
     before = np.concatenate([[0], np.cumsum(~numeric)])
     place = before[:-1] - np.repeat(before[starts], ends - starts)  # a word's number among its text's other words
     powers = np.multiply.accumulate(np.full(int(place.max(initial=0)) + 1, _ODD[0]))
@@ -124,11 +125,12 @@ def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints, ends: Ints) ->
         counts = sizes[rows]
         at = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
         keys = np.repeat(numbers << BITS, counts) | sets[at]
-        keys.sort()
+        keys.sort(kind="stable")  # two ascending runs, which the stable sort merges
         shared = keys[1:][keys[1:] == keys[:-1]] >> BITS
         both = np.bincount(shared.astype(np.int64), minlength=len(left[pairs]))
         union = sizes[left[pairs]] + sizes[right[pairs]] - both
         result[pairs] = both / np.maximum(union, 1)
+        progress.advance(len(both))
     return result
 
 

@@ -16,6 +16,7 @@ from daft import DataType, Expression, Series, col, func, lit
 from daft.functions import hash as daft_hash
 from daft.functions import minhash, substr, when
 
+from gristmill import progress
 from gristmill.errors import UsageError
 from gristmill.filter.bands import Bands
 from gristmill.filter.boilerplate import Common, masked_text
@@ -24,6 +25,7 @@ from gristmill.filter.row_keys import Floats, Ints, Keys, keys_of
 from gristmill.filter.shingles import NGRAM
 from gristmill.filter.text import TextOf, normalized, normalized_text
 from gristmill.records import Kind, kind_of
+from gristmill.runner import bounded
 
 OPENING = 200
 """Characters of the normalised answer that are its opening."""
@@ -54,11 +56,19 @@ class Signed(NamedTuple):
 
 
 def signed(
-    table: Table, *, text: TextOf, prefer: str | None, bands: Bands | None = None, common: Common | None = None
+    table: Table,
+    *,
+    text: TextOf,
+    prefer: str | None,
+    bands: Bands | None = None,
+    common: Common | None = None,
+    openings: bool = False,
 ) -> tuple[Signed, pa.Table]:
     """The signatures of a table's kept rows, in memory, and their `id`, `copy` and `source_file` by row number."""
     carry: list[str | Expression] = [*KEY, "source_file", preference(table, prefer)]
-    rows = sign(kept(table), kind_of(table.column_names), carry=carry, text=text, bands=bands, common=common).to_arrow()
+    lines = sign(kept(table), carry, text=text, bands=bands, common=common, openings=openings)
+    with bounded():
+        rows = lines.to_arrow()
     keys = keys_of(rows["id"], rows["copy"].to_numpy())
     score = None if prefer is None else rows["_prefer"].to_numpy()
     every = np.arange(len(rows))
@@ -78,25 +88,23 @@ def preference(table: Table, prefer: str | None) -> Expression:
 
 def sign(
     table: Table,
-    kind: Kind,
-    *,
     carry: Sequence[str | Expression],
+    *,
     text: TextOf,
     bands: Bands | None,
     common: Common | None = None,
+    openings: bool = True,
 ) -> Table:
     """The signatures of a table's rows, lazily.
 
-    Columns: `carry`, `_empty`, `_h1`, `_h2`, `_opening`, and a `_b0`, … for each band and `_low`. `_opening` is null
-    without an answer. Without `bands` there are no MinHashes. With `common` its 5-grams are left out of them.
+    Columns: `carry`, `_empty`, `_h1`, `_h2`, `_opening` if `openings` are wanted (null without an answer), and with
+    `bands` a `_b0`, … for each band and `_low`. With `common` its 5-grams are left out of the MinHashes.
     """
-    answer = {"prompt": None, "preference": "chosen"}.get(kind, "response")
+    kind = kind_of(table.column_names)
     table = table.with_column("_text", normalized_text(kind, text))
-    opening = lit(None).cast(DataType.uint64())
-    if answer is not None:
-        begin = substr(normalized(substr(col(answer), 0, _OPENING_READ)), 0, OPENING)
-        opening = when(begin != lit(""), daft_hash(begin)).otherwise(opening)
-    columns = [*carry, (col("_text") == lit("")).alias("_empty"), *text_hash(), opening.alias("_opening")]
+    columns = [*carry, (col("_text") == lit("")).alias("_empty"), *text_hash()]
+    if openings:
+        columns.append(_opening(kind).alias("_opening"))
     if bands is None:
         return table.select(*columns)
     hashed, ngram = (col("_text"), NGRAM) if common is None else (masked_text(common), 1)
@@ -104,6 +112,16 @@ def sign(
     signed = table.select(*columns, _packer(bands)(hashes).alias("_signature"))
     parts = [col("_signature")[name].alias(name) for name in (*band_names(bands), "_low")]
     return signed.select(*(name for name in signed.column_names if name != "_signature"), *parts)
+
+
+def _opening(kind: Kind) -> Expression:
+    """A hash of the answer's opening, null where there is none."""
+    none = lit(None).cast(DataType.uint64())
+    if kind == "prompt":
+        return none
+    answer = col("chosen" if kind == "preference" else "response")
+    opening = substr(normalized(substr(answer, 0, _OPENING_READ)), 0, OPENING)
+    return when(opening != lit(""), daft_hash(opening)).otherwise(none)
 
 
 def text_hash() -> tuple[Any, Any]:
@@ -128,6 +146,7 @@ def _packer(bands: Bands) -> Any:
         for row in range(size):
             mixed = (mixed ^ values[:, row::size].T) * np.uint64(0x9E3779B97F4A7C15)
             mixed ^= mixed >> np.uint64(29)
+        progress.advance(len(values))
         low = np.ascontiguousarray(values.astype(np.uint8))
         offsets = pa.py_buffer(np.arange(len(values) + 1, dtype=np.int64) * hashes)
         lows = pa.Array.from_buffers(pa.large_binary(), len(values), [None, offsets, pa.py_buffer(low)])

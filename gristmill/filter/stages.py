@@ -22,7 +22,7 @@ from gristmill.filter.duplicates import exact_findings
 from gristmill.filter.marks import Table
 from gristmill.filter.near import Compared, NearFindings, boilerplate_of, near_findings
 from gristmill.filter.ngrams import Index
-from gristmill.filter.rules import Rule, apply_rules, reapply_rules
+from gristmill.filter.rules import Rule, apply_rules, reapply_rules, remeasured
 from gristmill.filter.signatures import Signed, sign
 from gristmill.filter.text import TextOf
 from gristmill.filter.work import Work
@@ -48,8 +48,7 @@ def read(
 def judge(table: Table, *, rules: Sequence[Rule], before: Sequence[Rule]) -> Table:
     """The drop columns, and what had not been measured, of a work table under other rules than it was read with."""
     judged = reapply_rules(table.exclude(*DROPS.names).with_columns(_undropped()), rules, before)
-    known = {f"rule_{limit.measure}" for rule in before for limit in rule.limits}
-    new = [name for name in judged.column_names if name.startswith("rule_") and name not in known]
+    new = [f"rule_{name}" for name in remeasured(kind_of(table.column_names), rules, before)]
     return judged.where(is_null(col(BAD))).select(ORDER, *new, *DROPS.names)
 
 
@@ -62,7 +61,7 @@ def signatures(table: Table, *, text: TextOf, bands: Bands | None, boilerplate: 
     """The signatures of the good rows of a work table."""
     good = table.where(is_null(col(BAD)))
     common = boilerplate_of(good, boilerplate, text)
-    return sign(good, kind_of(table.column_names), carry=[ORDER], text=text, bands=bands, common=common)
+    return sign(good, [ORDER], text=text, bands=bands, common=common)
 
 
 def contamination(table: Table, against: Sequence[str], *, text: TextOf, _index: Index) -> Table:  # noqa: ARG001

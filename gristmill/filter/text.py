@@ -5,6 +5,7 @@ Japanese, Thai, Lao, Khmer and Burmese, written without spaces, every character 
 (U+200B) are kept: they are not white space in Unicode.
 """
 
+import unicodedata
 from typing import Literal, get_args
 
 import numpy as np
@@ -55,7 +56,12 @@ def _joined(first: Series, *others: Series) -> pa.Array:
 
 def unified(texts: pa.Array) -> pa.Array:
     """Texts in NFKC, with every character of a script that is written without spaces as a word of its own."""
-    return pc.replace_substring_regex(pc.utf8_normalize(texts, "NFKC"), _SPACELESS, r" \1 ")
+    # Not utf8_normalize of Arrow 25, which leaves letters and accents apart; most texts are normal as they are.
+    normal = [
+        text if unicodedata.is_normalized("NFKC", text) else unicodedata.normalize("NFKC", text)
+        for text in texts.to_pylist()
+    ]
+    return pc.replace_substring_regex(pa.array(normal, pa.large_string()), _SPACELESS, r" \1 ")
 
 
 _SPACELESS = r"([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}])"

@@ -21,7 +21,7 @@ from gristmill.filter.marks import Table, findings_schema
 from gristmill.filter.row_keys import Floats, Ints, Keys, halves, numbered
 from gristmill.records import DROPS, Kind, kind_of
 
-WINDOW = 50_000
+WINDOW = 20_000
 """Rows that `windows` gives at a time."""
 _HELD = 4
 """Parts held beyond those of the window: the engine swaps neighbours."""
