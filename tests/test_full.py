@@ -1,11 +1,14 @@
 """A full disk ends the filter with one line, leaves nothing half-written, and the same command goes on afterwards."""
 
+import errno
 import json
 import shutil
 import subprocess
 
 import pytest
 
+from gristmill.errors import OutOfSpace
+from gristmill.filter.pipeline import Settings, filter_files
 from gristmill.ledger import Ledger
 from tests.started import command, ended, environment, home, left_behind, start, told
 
@@ -79,3 +82,17 @@ def test_a_full_disk_under_the_output(tmp_path, undisturbed, size):
     assert list((place / "full").iterdir()) == []
     assert reused(place / "freed" / "out") == set(finished(place / "run"))
     assert told(place / "freed" / "out") == told(undisturbed / "out")
+
+
+def test_without_a_run_nothing_is_said_to_be_kept(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("gristmill.filter.pipeline.write_rows", full)
+    place = home(tmp_path / "home")
+    with pytest.raises(OutOfSpace) as caught:
+        filter_files([str(place / "data.jsonl")], tmp_path / "out", Settings(rules=(), near=None))
+    assert str(caught.value) == (
+        f"no space left while writing the output in {tmp_path / 'out'}; free space, and run the same again"
+    )
+    assert list(tmp_path.iterdir()) == [place]
