@@ -30,7 +30,7 @@ LIMIT = 1_200.0
 
 def started(inputs: list[str], home: Path) -> subprocess.Popen[bytes]:
     """A filter with every stage on, in a process group of its own."""
-    against = str(DATA / "math_test" / "math_test.jsonl.gz")
+    against = str(DATA / "gsm8k" / "test.jsonl.gz")  # unlike the training set, not in the rows: no stage takes most
     flags = ["--against", against, "--collapse", "mark", "--stratify", "source"]
     command = [sys.executable, "-m", "gristmill", "filter", *inputs, *flags]
     command += ["-o", str(home / "out"), "--run", str(home / "run")]
@@ -54,14 +54,17 @@ def steps(home: Path) -> dict[str, tuple[str, str]]:
 
 
 def under_way(home: Path, begin: float) -> str:
-    """What a filter started at `begin` was at when it was killed, from what it left."""
-    for partial in home.glob("run/steps/.*.partial"):
-        return partial.name[1:].partition("-")[0]
-    for partial in home.glob(".out.*.partial"):
-        written = {path.name for path in partial.iterdir()}
-        return "report" if "summary.json" in written else "output" if "rows.parquet" in written else "between steps"
-    out = home / "out"
-    return "exit" if out.exists() and out.stat().st_ctime > begin else "start"
+    """What a filter started at `begin` was at when it was killed, from what it left (not what one before it left)."""
+    patterns = ("run/steps/.*.partial", ".out.*.partial", "out")
+    made = [path for pattern in patterns for path in home.glob(pattern) if path.stat().st_ctime > begin]
+    if not made:
+        return "start"
+    if made[0].parent.name == "steps":
+        return made[0].name[1:].partition("-")[0]
+    if made[0].name == "out":
+        return "exit"
+    written = {path.name for path in made[0].iterdir()}
+    return "report" if "summary.json" in written else "output" if "rows.parquet" in written else "between steps"
 
 
 def same(home: Path, other: Path) -> bool:
