@@ -29,7 +29,7 @@ LIMIT = 1_200.0
 
 
 def started(inputs: list[str], home: Path) -> subprocess.Popen[bytes]:
-    """A filter with every stage on, in a process group of its own."""
+    """A filter with every stage on but scores, which the rows lack, in a process group of its own."""
     against = str(DATA / "gsm8k" / "test.jsonl.gz")  # unlike the training set, not in the rows: no stage takes most
     flags = ["--against", against, "--collapse", "mark", "--stratify", "source"]
     command = [sys.executable, "-m", "gristmill", "filter", *inputs, *flags]
