@@ -3,9 +3,12 @@
 The names below load what they need on first use, so that `import gristmill` and `gristmill --help` are quick.
 """
 
+import os
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
+
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # read at Daft's import: nothing of ours reports home
 
 __version__ = version("gristmill")
 
