@@ -77,9 +77,9 @@ def samples(count: int) -> str:
     return str(path)
 
 
-def files(count: int, parts: int = 4) -> list[str]:
+def files(count: int, parts: int = 8) -> list[str]:
     """The same rows as people have them: `parts` JSONL files of {prompt, response, source}."""
-    paths = [PLACE / f"rows_{count}_{part}.jsonl" for part in range(parts)]
+    paths = [PLACE / f"rows_{count}_{part}of{parts}.jsonl" for part in range(parts)]
     if not all(map(Path.exists, paths)):
         PLACE.mkdir(exist_ok=True)
         partials = [path.with_suffix(".partial") for path in paths]
