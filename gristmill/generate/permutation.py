@@ -1,10 +1,10 @@
 """A shuffled order of 0 … size - 1 without a list: any size, any place of it at once, the same for the same seed.
 
 A Feistel network with keyed BLAKE2b as its round function is a pseudo-random permutation of a power of two (M. Luby and
-C. Rackoff, "How to construct pseudorandom permutations from pseudorandom functions", SIAM J. Computing 17(2), 1988); its
+C. Rackoff, "How to construct pseudorandom permutations from pseudorandom functions", SIAM J. Computing 17, 1988); its
 halves are worked on in turn, so that they may differ by a bit. What falls outside the size is put through again until
-it falls inside (cycle walking: J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002), less
-than twice on average.
+it falls inside (cycle walking: J. Black and P. Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002), at most
+twice on average.
 
 Not covered: secrecy. It spreads samples; it is no cipher.
 """

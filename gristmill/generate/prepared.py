@@ -54,7 +54,8 @@ class Prepared:
         self._tags = template.tags or None
 
     def row(self, values: Values, number: int) -> Row | None:
-        """The prompt of one combination as a PROMPT row, the `number`th of the template; None if it breaks a constraint.
+        """The prompt of one combination as a PROMPT row, the `number`th of the template; None if it breaks
+        a constraint.
 
         Raises UsageError where a skeleton fails for these values.
         """
@@ -91,14 +92,14 @@ class Prepared:
         if not any(text.strip() for text in texts):
             raise UsageError(f"{self.where}: the prompt is empty")
         for text in (*texts, reference or ""):
-            if not text.isascii() or "\0" in text:
-                if problem := bad_text(text):
-                    raise UsageError(f"{self.where}: the prompt has {problem}")
+            if problem := bad_text(text):
+                raise UsageError(f"{self.where}: the prompt has {problem}")
 
     def _check_names(self, template: Template, constraints: Sequence[Expression]) -> None:
         skeletons = [skeleton for _, skeleton in self._messages] + ([self._reference] if self._reference else [])
         used: set[str] = set()
-        for part in (*skeletons, *constraints, *(skeleton for _, skeleton in self._derived)):
+        parts: list[Skeleton | Expression] = [*skeletons, *constraints, *(skeleton for _, skeleton in self._derived)]
+        for part in parts:
             if unknown := sorted(part.names - template.slots.keys()):
                 names = ", ".join(template.slots) or "none"
                 raise UsageError(f"{part.where}: {unknown[0]!r} is not a slot; slots are {names}")
@@ -118,25 +119,26 @@ class Prepared:
                 f"{self.where}: weights: slots with weights have {size:,} combinations; allowed are {WEIGHTED:,}: "
                 "leave out the weights of the longer ones"
             )
-        parts = [weighted] * bool(weighted) + [[node] for node in nodes if not node.weights]
-        settled: list[Expression] = []
+        first, parts = weighted, [[node] for node in nodes if not node.weights]
+        settled: list[tuple[Expression, set[str]]] = []
         for constraint in constraints:
             names = self._base(constraint.names)
-            tied = [part for part in parts if any(node.names() & names for node in part)]
+            tied = [part for part in (first, *parts) if any(node.names() & names for node in part)]
             if prod(node.size for part in tied for node in part) > ENUMERATED:
                 self.late.append(constraint)
                 continue
-            # the weighted nodes stay the first part
-            parts = [sum(tied, [])] * bool(tied) + [part for part in parts if part not in tied]
-            if weighted and not any(node.weights for node in parts[0]):
-                parts = sorted(parts, key=lambda part: not any(node.weights for node in part))
-            settled.append(constraint)
-        groups = [Group(part) for part in parts]
-        for group in groups or [Group([])]:
-            own = [each for each in settled if self._base(each.names) <= group.names()]
-            if own:
+            settled.append((constraint, names))
+            merged = [node for part in tied for node in part]
+            parts = [part for part in parts if part not in tied]
+            if first in tied:
+                first = merged
+            elif merged:
+                parts.append(merged)
+        chosen, groups = Group(first), [Group(part) for part in parts]
+        for group in (chosen, *groups):
+            if own := [constraint for constraint, names in settled if names <= group.names()]:
                 self._settle(group, own)
-        return Combinations(groups[1:], groups[0]) if weighted else Combinations(groups, None)
+        return Combinations(groups, chosen if weighted else None)
 
     def _settle(self, group: Group, constraints: Sequence[Expression]) -> None:
         """Keep what meets the constraints; raises UsageError if nothing does."""

@@ -10,21 +10,19 @@
 | `{…, sample: 3}` | lists of three different values |
 | `{template: "…{{ other }}…"}` | the text |
 
-A table is read whole into memory, the columns that are asked for. An empty cell (null) is the empty text.
+What values may be is in `slot_values.py`.
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
-from fractions import Fraction
 from graphlib import CycleError, TopologicalSorter
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from gristmill.errors import BadInput, UsageError
-from gristmill.formats import Bad, expand, raw_records
+from gristmill.errors import UsageError
 from gristmill.generate.combinations import ENUMERATED, Indexed, Node, Subsets
 from gristmill.generate.skeleton import Skeleton, environment
+from gristmill.generate.slot_values import checked, distinct, read_columns, steps_of
 from gristmill.generate.template_file import SlotEntry
 
 RESERVED = {
@@ -110,19 +108,19 @@ class Slots:
         """The values of a slot that has its own."""
         entry, where = self.entries[name], self._at(name)
         if entry.range is not None:
-            return _range(entry, where)
+            return steps_of(entry.range, entry.step, where)
         if entry.from_ is not None:
             return self._column(name)
-        return _checked(entry.values, where)
+        return checked(entry.values, where)
 
     def _root(self, name: str) -> Node:
         entry, values = self.entries[name], self._values[name]
         if entry.sample is None:
             return self._node(name, values, len(values), entry.weights)
-        rows = _distinct(values)
+        rows = distinct(values)
         if entry.sample > len(rows):
             raise UsageError(
-                f"{self._at(name)}: sample: {entry.sample}: there are {len(rows)} different values; ask for at most that"
+                f"{self._at(name)}: sample: {entry.sample}: allowed are 1 to {len(rows)}, the different values there are"
             )
         subsets = Subsets(values, rows, entry.sample)
         return self._node(name, subsets, subsets.size, rows=rows)
@@ -139,7 +137,7 @@ class Slots:
         followers: dict[str, Indexed] = {}
         for other in self.entries:
             if other != name and self.entries[other].with_ and self._leader(other) == name:
-                followers[other] = self._following(other, name, size, rows)
+                followers[other] = self._following(other, name, rows)
         kids = [
             (kid, entry.given)
             for kid, entry in self.entries.items()
@@ -154,7 +152,7 @@ class Slots:
             children = [[self._given(kid, sources[kid][place]) for kid, _ in kids] for place in range(size)]
         return Node(name, values, size, followers=followers, children=children, weights=weights)
 
-    def _following(self, name: str, leader: str, size: int, rows: Sequence[int] | None) -> Indexed:
+    def _following(self, name: str, leader: str, rows: Sequence[int] | None) -> Indexed:
         where = self._at(name)
         if leader not in self._values or self.entries[leader].range is not None:
             raise UsageError(f"{where}: with: {self.entries[name].with_}: allowed is a slot of a list or a table")
@@ -179,7 +177,7 @@ class Slots:
                 raise UsageError(
                     f"{where}: values: no list for {entry.given} = {value!r}; it has {', '.join(map(str, lists))}"
                 )
-            found = _checked(lists[value], f"{where}: values.{value}")
+            found = checked(lists[value], f"{where}: values.{value}")
             self._made[name, value] = self._node(name, found, len(found))
         return self._made[name, value]
 
@@ -194,7 +192,7 @@ class Slots:
         if file not in self._tables:
             path = file if "://" in file else str(self.folder / file)
             wanted = {other.column: key for key, other in self.entries.items() if other.from_ == file}
-            self._tables[file] = _read(path, {column: self._at(key) for column, key in wanted.items()})
+            self._tables[file] = read_columns(path, {column: self._at(key) for column, key in wanted.items()})
         return self._tables[file][entry.column]
 
 
@@ -223,7 +221,7 @@ def _check_entry(entry: SlotEntry, where: str) -> None:
         allowed |= {"given"}
     for key in sorted(keys - allowed - set(kinds)):
         raise UsageError(
-            f"{where}: {key}: has no meaning here; beside {kinds[0]} allowed are {', '.join(sorted(allowed)) or 'no keys'}"
+            f"{where}: {key}: has no meaning beside {kinds[0]}; allowed there: {', '.join(sorted(allowed)) or 'nothing'}"
         )
     if entry.weights is not None:
         _check_weights(entry, where)
@@ -238,94 +236,3 @@ def _check_weights(entry: SlotEntry, where: str) -> None:
             raise UsageError(
                 f"{where}: weights: {weight}: allowed are numbers above 0; leave out a value that never comes"
             )
-
-
-def _checked(values: Any, where: str) -> list[Any]:
-    """A list of values that can stand in a slot; raises UsageError otherwise."""
-    if not isinstance(values, list):
-        raise UsageError(f"{where}: {str(values)[:60]!r}: allowed is a list of values; a mapping needs given")
-    if not values:
-        raise UsageError(f"{where}: the list is empty; give at least one value")
-    for number, value in enumerate(values):
-        if value is None:
-            raise UsageError(
-                f"{where}[{number}]: null; allowed: text, numbers, true, false, lists, mappings ('' is empty)"
-            )
-    if len(rows := _distinct(values)) < len(values):
-        twice = next(number for number in range(len(values)) if number >= len(rows) or rows[number] != number)
-        raise UsageError(
-            f"{where}[{twice}]: {str(values[twice])[:60]!r} is there already; to have it more often, use weights"
-        )
-    return values
-
-
-def _distinct(values: Sequence[Any]) -> Sequence[int]:
-    """The places of the first of each different value (1, 1.0 and true are different)."""
-    if isinstance(values, range | _Steps):
-        return range(len(values))
-    seen: dict[Any, int] = {}
-    for place, value in enumerate(values):
-        seen.setdefault(value if isinstance(value, str) else (type(value), repr(value)), place)
-    return list(seen.values())
-
-
-class _Steps(Sequence[Any]):
-    """first, first + step, …, as floats without the error of adding."""
-
-    def __init__(self, first: Fraction, step: Fraction, size: int):
-        self.first, self.step, self.size = first, step, size
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, place: Any) -> float:
-        return float(self.first + place * self.step)
-
-
-def _range(entry: SlotEntry, where: str) -> Sequence[Any]:
-    numbers = [*(entry.range or []), 1 if entry.step is None else entry.step]
-    if len(numbers) != 3 or not all(isfinite(number) for number in numbers):
-        raise UsageError(f"{where}: range: {entry.range}: allowed are two numbers, [lowest, highest]")
-    whole = all(isinstance(number, int) for number in numbers)
-    if not whole and entry.step is None:
-        raise UsageError(f"{where}: range: {entry.range}: numbers that are not whole need a step")
-    low, high, step = (Fraction(Decimal(str(number))) for number in numbers)
-    if low > high or step <= 0:
-        raise UsageError(
-            f"{where}: range: {entry.range} step {numbers[2]}: the lowest comes first, the step is above 0"
-        )
-    size = int((high - low) / step) + 1
-    if size >= 1 << 63:
-        raise UsageError(f"{where}: range: {entry.range}: has {size:,} values; allowed are fewer than 2^63")
-    return range(int(low), int(high) + 1, int(step)) if whole else _Steps(low, step, size)
-
-
-def _read(path: str, columns: Mapping[str | None, str]) -> dict[str | None, list[Any]]:
-    """The columns of a table, each with the slot that wants it; the column None is the whole row."""
-    found: dict[str | None, list[Any]] = {column: [] for column in columns}
-    where = next(iter(columns.values()))
-    try:
-        files = expand([path])
-    except BadInput as error:
-        raise BadInput(f"{where}: from: {error}") from error
-    for file in files:
-        for number, record, _ in raw_records(file):
-            if isinstance(record, Bad):
-                raise BadInput(f"{where}: {file}:{number}: {record.reason}; mend or remove the row")
-            for column, asker in columns.items():
-                found[column].append(_cell(record, column, f"{asker}: {file}:{number}"))
-    if not found[next(iter(columns))]:
-        raise BadInput(f"{where}: from: {path}: has no row; give at least one")
-    return found
-
-
-def _cell(record: Mapping[str, Any], column: str | None, where: str) -> Any:
-    if column is None:
-        row = {name: "" if value is None else value for name, value in record.items()}
-        return next(iter(row.values())) if len(row) == 1 else row
-    if column not in record:
-        raise BadInput(f"{where}: column: no {column!r}; columns are {', '.join(record)}")
-    value = record[column]
-    if isinstance(value, str) and "\0" in value:
-        raise BadInput(f"{where}: column {column}: a NUL character at {value.index(chr(0))}; allowed: text without it")
-    return "" if value is None else value

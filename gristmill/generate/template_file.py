@@ -136,8 +136,7 @@ def _first(error: ValidationError) -> str:
     place = first["loc"]
     slot = place[0] == "slots" and len(place) > 1
     holder = SlotEntry if slot else MessageEntry if place[0] == "messages" and len(place) > 1 else Template
-    # pydantic names the member of a union after the field; people do not
-    key = ".".join(str(part) for part in place if not isinstance(part, str) or "[" not in part and part not in _MEMBERS)
+    key = ".".join(str(part) for part in place if not _is_member(part))
     if first["type"] == "extra_forbidden":
         allowed = ", ".join(field.alias or name for name, field in holder.model_fields.items())
         return f"{key}: unknown key; allowed are {allowed}"
@@ -148,7 +147,9 @@ def _first(error: ValidationError) -> str:
     return f"{key}: {_shown(first['input'])}: {first['msg']}"
 
 
-_MEMBERS = {"int", "float", "str"}
+def _is_member(part: int | str) -> bool:
+    """Whether a part of a place only says which member of a union pydantic tried."""
+    return isinstance(part, str) and ("[" in part or part in ("int", "float"))
 
 
 def _shown(value: Any) -> str:

@@ -1,14 +1,14 @@
 """YAML as people mean it: a text file to plain values, with one line for whatever is wrong in it.
 
-Only `true` and `false` are booleans, so that the answers `yes`, `no` and `off` stay words; dates, `12:30` and `007` stay
-text (the core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#103-core-schema, without octal, infinity and NaN). A key
+Only `true` and `false` are booleans, so that the answers `yes`, `no` and `off` stay words; dates, `12:30` and `007`
+stay text (the core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#103-core-schema, without octal, infinity and NaN). A key
 that is given twice is an error, as is text that no row may hold: a NUL character, half of a surrogate pair.
 """
 
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -16,7 +16,7 @@ from gristmill.errors import UsageError
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
         first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -47,7 +47,7 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(text, _Loader)  # a SafeLoader
     except (yaml.YAMLError, RecursionError, TypeError) as error:  # TypeError: a list as a key
         raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())[:300]})") from error
     if not isinstance(content, dict):
