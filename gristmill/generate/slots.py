@@ -120,7 +120,7 @@ class Slots:
         rows = distinct(values)
         if entry.sample > len(rows):
             raise UsageError(
-                f"{self._at(name)}: sample: {entry.sample}: allowed are 1 to {len(rows)}, the different values there are"
+                f"{self._at(name)}: sample: {entry.sample}: allowed are 1 to {len(rows)}, the values that differ"
             )
         subsets = Subsets(values, rows, entry.sample)
         return self._node(name, subsets, subsets.size, rows=rows)
@@ -220,9 +220,8 @@ def _check_entry(entry: SlotEntry, where: str) -> None:
     if kinds[0] == "values" and not keys & {"with", "weights", "sample"}:
         allowed |= {"given"}
     for key in sorted(keys - allowed - set(kinds)):
-        raise UsageError(
-            f"{where}: {key}: has no meaning beside {kinds[0]}; allowed there: {', '.join(sorted(allowed)) or 'nothing'}"
-        )
+        others = ", ".join(sorted(allowed)) or "nothing"
+        raise UsageError(f"{where}: {key}: has no meaning beside {kinds[0]}; allowed there: {others}")
     if entry.weights is not None:
         _check_weights(entry, where)
 

@@ -1,14 +1,14 @@
 """YAML as people mean it: a text file to plain values, with one line for whatever is wrong in it.
 
 Only `true` and `false` are booleans, so that the answers `yes`, `no` and `off` stay words; dates, `12:30` and `007`
-stay text (the core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#103-core-schema, without octal, infinity and NaN). A key
-that is given twice is an error, as is text that no row may hold: a NUL character, half of a surrogate pair.
+stay text (the core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#103-core-schema, without octal, infinity and NaN).
+A key that is given twice is an error, as is text that no row may hold: a NUL character, half of a surrogate pair.
 """
 
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -16,11 +16,6 @@ from gristmill.errors import UsageError
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {
-        first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """A mapping, refused where a key is given twice."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -30,6 +25,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag.rpartition(":")[2] in ("null", "merge")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 for _tag, _pattern, _first in (
     ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", "[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
