@@ -138,9 +138,11 @@ def _drawn(prepared: Prepared, template: Template, drawn: _Drawn) -> Iterator[Ro
 def _check_enough(prepared: Prepared, template: Template) -> None:
     size, asked = prepared.combinations.size, template.samples
     if asked is not None and asked > size:
-        allowed = "combinations meet the constraints" if size < prepared.possible else "combinations of slots"
+        allowed = (
+            "combinations meet the constraints" if size < prepared.possible else "combinations of slots are possible"
+        )
         raise UsageError(
-            f"{template.where}: samples: {asked:,}: there are {size:,} {allowed}; ask for at most {size:,}, or leave "
+            f"{template.where}: samples: {asked:,}: only {size:,} {allowed}; ask for at most {size:,}, or leave "
             "samples out for all"
         )
 
