@@ -14,8 +14,8 @@ from gristmill.errors import BadInput, UsageError
 from gristmill.formats import Bad, expand, raw_records
 
 
-def checked(values: Any, where: str) -> list[Any]:
-    """A list of values that can stand in a slot; raises UsageError otherwise."""
+def checked(values: Any, where: str, *, repeated: bool = False) -> list[Any]:
+    """A list of values that can stand in a slot, each once unless `repeated`; raises UsageError otherwise."""
     if not isinstance(values, list):
         raise UsageError(f"{where}: {str(values)[:60]!r}: allowed is a list of values; a mapping needs given")
     if not values:
@@ -25,7 +25,7 @@ def checked(values: Any, where: str) -> list[Any]:
             raise UsageError(
                 f"{where}[{number}]: null; allowed: text, numbers, true, false, lists, mappings ('' is empty)"
             )
-    if len(rows := distinct(values)) < len(values):
+    if not repeated and len(rows := distinct(values)) < len(values):
         twice = next(number for number in range(len(values)) if number >= len(rows) or rows[number] != number)
         raise UsageError(
             f"{where}[{twice}]: {str(values[twice])[:60]!r} is there already; to have it more often, use weights"

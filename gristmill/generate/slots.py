@@ -111,7 +111,7 @@ class Slots:
             return steps_of(entry.range, entry.step, where)
         if entry.from_ is not None:
             return self._column(name)
-        return checked(entry.values, where)
+        return checked(entry.values, where, repeated=entry.with_ is not None)
 
     def _root(self, name: str) -> Node:
         entry, values = self.entries[name], self._values[name]

@@ -48,11 +48,18 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, _Loader)  # a SafeLoader
     except (yaml.YAMLError, RecursionError, TypeError) as error:  # TypeError: a list as a key
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())[:300]})") from error
+        raise UsageError(f"{path}: not YAML: {_problem(error)}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: holds {type(content).__name__}; it must be {what}")
     check_text(content, str(path))
     return content
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong, and in which line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} in line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    return " ".join(str(error).split())[:300]
 
 
 def check_text(value: Any, where: str, above: tuple[int, ...] = ()) -> None:
