@@ -4,12 +4,11 @@ Constraints that tie together up to `ENUMERATED` combinations of the slots they 
 are checked on every combination that is drawn.
 """
 
+import json
 from collections.abc import Sequence
 from hashlib import blake2b
 from math import prod
 from typing import Any
-
-import orjson
 
 from gristmill.errors import UsageError
 from gristmill.generate.combinations import ENUMERATED, Combinations, Group, Node, Values
@@ -17,6 +16,7 @@ from gristmill.generate.skeleton import Expression, Skeleton
 from gristmill.generate.slots import Slots
 from gristmill.generate.template_file import Template
 from gristmill.generate.yaml_file import bad_text
+from gristmill.keys import canonical, key_of
 from gristmill.records import row_id
 from gristmill.shapes import message
 
@@ -188,19 +188,21 @@ def _turns(template: Template, where: str) -> list[tuple[str, str, str]]:
 
 def _text(value: Any) -> str:
     """A slot's value as a column holds it: text as it is, the rest as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value, default=str, option=_JSON).decode()
+    if isinstance(value, str):
+        return value
+    return str(value) if type(value) is int else json.dumps(value, ensure_ascii=False, default=str)
 
 
-_JSON = orjson.OPT_NON_STR_KEYS
 _CONTENT = {"name", "system", "prompt", "messages", "reference", "slots", "constraints", "seed"}
 """What decides the prompts; with other `samples`, they are the same prompts."""
 
 
 def _meta(template: Template, slots: Slots) -> str:
     """`meta` of every row: the template's name and the hash of what it is made of, tables included."""
-    digest = blake2b(digest_size=16)
-    digest.update(orjson.dumps(template.model_dump(include=_CONTENT), default=str, option=_JSON | orjson.OPT_SORT_KEYS))
+    tables = blake2b(digest_size=16)
     for column in slots.columns():
         for start in range(0, len(column), 10_000):
-            digest.update(orjson.dumps(column[start : start + 10_000], default=str, option=_JSON))
-    return orjson.dumps({"template": template.name, "template_hash": digest.hexdigest()}).decode()
+            tables.update(json.dumps(column[start : start + 10_000], default=str).encode())
+    content = canonical(template.model_dump(include=_CONTENT), "template")
+    hashed = key_of({"content": content, "tables": tables.hexdigest()})
+    return json.dumps({"template": template.name, "template_hash": hashed})

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from gristmill.errors import BadRow
-from gristmill.files import PEEKED, check_bad
+from gristmill.files import BAD, PEEKED, check_bad
 from gristmill.formats import Bad, expand, raw_records
 from gristmill.records import CARRIED, SCHEMAS, row_id
 from gristmill.shapes import kind_of_record, row_of
@@ -45,7 +45,7 @@ class PromptTable:
                     row = self._row(record)
                 except BadRow as error:
                     bad += 1
-                    first = first or {"source_file": file, "source_row": number, "_bad": str(error)}
+                    first = first or {"source_file": file, "source_row": number, BAD: str(error)}
                     continue
                 if row is None:
                     rows -= 1

@@ -18,7 +18,7 @@ from gristmill.errors import UsageError
 
 Values = Mapping[str, Any]
 
-FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What a skeleton raises for values that it was not made for: its own errors, and those of the Python under it."""
 
 
