@@ -21,6 +21,7 @@ def test_every_template_makes_its_prompts_and_says_where_it_comes_from(name: str
     told = count(template)
     assert told.distinct == template.samples
     for row in islice(prompt_source(f"library:{name}"), 200):
+        assert row["source_file"] == f"library:{name}"  # wherever it is installed
         text = "\n".join(turn["content"] for turn in row["prompt"])
         assert not re.search(r"[{}]|\bNone\b|\n{3}|\n$|  +\S", text), text
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -454,3 +455,18 @@ def test_a_table_with_too_many_bad_rows_is_refused(tmp_path: Path) -> None:
     path.write_text('{"prompt": "x"}\n' + '{"prompt": 3}\n' * 6)
     with pytest.raises(BadInput, match=r"6 of 7 rows cannot be read.*table.jsonl:1: prompt is a number"):
         prompt_source(path).count()
+
+
+def test_the_page_shows_what_its_code_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "templates.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for kind, name in (("yaml", "teacher.yaml"), ("csv", "questions.csv")):
+        (block,) = re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)
+        Path(name).write_text(block, encoding="utf-8")
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == 2
+    for code, printed in shown:
+        exec(compile(code, "docs/templates.md", "exec"), {})
+        assert capsys.readouterr().out == printed

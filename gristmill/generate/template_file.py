@@ -92,11 +92,12 @@ class Template(_Strict):
     tags: list[StrictStr] = []
 
     _path: str = PrivateAttr("")
+    _shown: str = PrivateAttr("")
 
     @property
     def where(self) -> str:
-        """What errors and rows call it: the path it was read from, or its name."""
-        return self._path or self.name
+        """What errors and rows call it: what it was loaded as, or its name."""
+        return self._shown or self.name
 
     @property
     def folder(self) -> Path:
@@ -104,12 +105,13 @@ class Template(_Strict):
         return Path(self._path).parent if self._path else Path()
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """The template of a file.
+    def load(cls, path: str | Path, *, shown: str | None = None) -> Self:
+        """The template of a file; errors and rows call it `shown`, if given, instead of its path.
 
         Raises UsageError, naming file, field, value and what is allowed, for a file that cannot be read or makes no
         sense. Whether its slots make sense is found by `templates.prepared`.
         """
+        shown = shown or str(path)
         content = read_yaml(path, "a template (see `gristmill init template`)")
         if isinstance(slots := content.get("slots"), dict):
             bare = {name: {"values": entry} if isinstance(entry, list) else entry for name, entry in slots.items()}
@@ -117,10 +119,10 @@ class Template(_Strict):
         try:
             template = cls.model_validate(content)
         except ValidationError as error:
-            raise UsageError(f"{path}: {_first(error)}") from error
-        template._path = str(path)
+            raise UsageError(f"{shown}: {_first(error)}") from error
+        template._path, template._shown = str(path), shown
         if (template.prompt is None) == (template.messages is None):
-            raise UsageError(f"{path}: needs one of prompt (a user message) and messages (several turns)")
+            raise UsageError(f"{shown}: needs one of prompt (a user message) and messages (several turns)")
         return template
 
     def with_samples(self, samples: int) -> Self:

@@ -224,7 +224,7 @@ def prompt_source(path: str | Path, *, samples: int | None = None) -> PromptSour
         if samples is not None:
             raise UsageError(f"{name}: samples is for templates; a table has the rows it has (--limit)")
         return PromptSource(name, PromptTable(name))
-    template = Template.load(place)
+    template = Template.load(place, shown=name)
     if samples is not None:
         template = template.with_samples(samples)
     return PromptSource(template.name, template, template.sampling, template.json_schema, Prepared(template))
