@@ -42,6 +42,12 @@ def test_the_number_of_prompts_is_told() -> None:
     assert sizes["personas"] == count(Template.load(library_path("personas"))).allowed
 
 
+def test_the_page_of_templates_tells_the_same_numbers() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "templates.md").read_text(encoding="utf-8")
+    shown = {name: int(size.replace(",", "")) for name, size in re.findall(r"\| `(\w+)` \| ([\d,]+) \|", page)}
+    assert shown == {name: size for name, size, _ in library()}
+
+
 def test_a_name_that_is_none_is_told_the_others() -> None:
     with pytest.raises(UsageError, match=r"library:teachers: no such template; there are code_tests, .*personas"):
         prompt_source("library:teachers")

@@ -23,8 +23,7 @@ from gristmill.generate.template_file import SlotEntry
 
 
 def slots(folder: Path = Path(), **entries: Any) -> Slots:
-    bare = {name: {"values": entry} if isinstance(entry, list) else entry for name, entry in entries.items()}
-    found = {name: SlotEntry.model_validate(entry) for name, entry in bare.items()}
+    found = {name: SlotEntry.model_validate(entry) for name, entry in entries.items()}
     return Slots(found, folder, "t.yaml")
 
 

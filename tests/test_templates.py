@@ -48,8 +48,7 @@ def written(folder: Path, text: str | dict[str, Any]) -> Path:
 
 
 def made(**fields: Any) -> Template:
-    slots = {name: {"values": e} if isinstance(e, list) else e for name, e in fields.pop("slots", {}).items()}
-    return Template.model_validate({"name": "t", "prompt": "{{ a }}", **fields, "slots": slots})
+    return Template.model_validate({"name": "t", "prompt": "{{ a }}", **fields})
 
 
 def texts(template: Template) -> list[str]:
@@ -312,6 +311,23 @@ def test_a_value_that_a_skeleton_fails_for_costs_the_others_nothing() -> None:
     assert sorted(map(int, found)) == list(range(1, 400))
 
 
+def test_failures_do_not_matter_where_there_are_enough_others() -> None:
+    values = [{"n": number} for number in range(1, 400)] + [{"m": 0}]
+    assert len(texts(made(prompt="{{ a.n }}", slots={"a": values}, seed=1, samples=399))) == 399
+
+
+def test_a_search_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.generate.templates.MISSES", 500)
+    slots = {"a": {"range": [1, 1_000]}, "b": {"range": [1, 1_000]}}
+    few = made(prompt="{{ a % 2 }}{{ b % 2 }}", slots=slots)
+    found = prompts(few)
+    assert len({next(found)["id"] for _ in range(4)}) == 4
+    with pytest.raises(Refused, match=r"all prompts wanted, 4 made: .*the last 500 made no new prompt"):
+        next(found)
+    with pytest.raises(UsageError, match=r"constraints: none of 500 combinations meets a \* b == 0; loosen one"):
+        prompts(made(prompt="{{ a }}{{ b }}", slots=slots, constraints=["a * b == 0"]))
+
+
 # what is refused
 
 
@@ -348,7 +364,7 @@ def test_a_value_that_a_skeleton_fails_for_costs_the_others_nothing() -> None:
         ("name: t\nprompt: '{{ a }}'\nslots: {a: []}", ["slots.a", "empty"]),
         ("name: t\nprompt: '{{ a }}'\nslots: {a: {template: '{{ b }}'}, b: {template: '{{ a }}'}}", ["circle"]),
         ("name: t\nprompt: '{{ a }}'\nslots: {a: [1, 2]}\nconstraints: [a > 1, a < 2]", ["a > 1; a < 2", "no comb"]),
-        ("name: t\nprompt: x\nconstraints: ['false']", ["constraints", "no combination meets false"]),
+        ("name: t\nprompt: x\nconstraints: ['false']", ["constraints[0]", "false", "names no slot"]),
         ("name: t\nprompt: '{{ a }}'\nslots: {a: [1]}\nconstraints: ['a >']", ["constraints[0]", "not a Jinja"]),
         ("name: t\nprompt: '{{ a }}'\nslots: {a: [1, x]}\nconstraints: [a > 1]", ["constraints[0]", "a > 1", "'x'"]),
         ("name: t\nprompt: '{{ a'", ["prompt", "not a Jinja skeleton"]),

@@ -46,6 +46,9 @@ class Prepared:
             Expression(text, f"{self.where}: constraints[{number}]") for number, text in enumerate(template.constraints)
         ]
         self._check_names(template, constraints)
+        for constraint in constraints:
+            if not constraint.names:
+                raise UsageError(f"{constraint.where}: {constraint.text}: names no slot; it holds always or never")
         self.possible = prod(node.size for node in slots.nodes)
         self.late: list[Expression] = []
         """Constraints that are checked on every draw."""
@@ -174,6 +177,8 @@ class Prepared:
 
 def _turns(template: Template, where: str) -> list[tuple[str, str, str]]:
     """Role, skeleton and name of each turn."""
+    if (template.prompt is None) == (template.messages is None):
+        raise UsageError(f"{where}: needs one of prompt (a user message) and messages (several turns)")
     turns = [] if template.system is None else [("system", template.system, "system")]
     if template.messages is None:
         return [*turns, ("user", template.prompt or "", "prompt")]

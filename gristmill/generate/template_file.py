@@ -19,7 +19,17 @@ Unknown keys are errors. What the slots mean is in `slots.py`, what is made of i
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
 
 from gristmill.errors import UsageError
 from gristmill.generate.yaml_file import read_yaml
@@ -28,7 +38,7 @@ Number = StrictInt | StrictFloat
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class SlotEntry(_Strict):
@@ -54,6 +64,11 @@ class SlotEntry(_Strict):
     """A skeleton over other slots."""
     sample: StrictInt | None = Field(None, ge=1)
     """The value is a list of this many different values, for few-shot prompts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, given: Any) -> Any:
+        return {"values": given} if isinstance(given, list) else given
 
 
 class MessageEntry(_Strict):
@@ -113,16 +128,11 @@ class Template(_Strict):
         """
         shown = shown or str(path)
         content = read_yaml(path, "a template (see `gristmill init template`)")
-        if isinstance(slots := content.get("slots"), dict):
-            bare = {name: {"values": entry} if isinstance(entry, list) else entry for name, entry in slots.items()}
-            content = {**content, "slots": bare}
         try:
             template = cls.model_validate(content)
         except ValidationError as error:
             raise UsageError(f"{shown}: {_first(error)}") from error
         template._path, template._shown = str(path), shown
-        if (template.prompt is None) == (template.messages is None):
-            raise UsageError(f"{shown}: needs one of prompt (a user message) and messages (several turns)")
         return template
 
     def with_samples(self, samples: int) -> Self:

@@ -5,8 +5,8 @@ template, tables and seed give the same prompts, and the first k of n samples ar
 combinations that render to the same prompt (the same `id`) are one: the first counts. Each prompt made is remembered
 for that by 16 bytes of hash.
 
-A combination for which a skeleton fails is passed over and told at the end; one among the first is an error before
-anything is made.
+A combination for which a skeleton fails is passed over, and told at the end if there are fewer prompts for it; one
+among the first is an error before anything is made.
 
 Not covered: calling a model (`sample.py`).
 """
@@ -68,6 +68,7 @@ class _Drawn:
     broke: int = 0
     failed: int = 0
     first_failure: str = ""
+    gave_up: bool = False
 
     def told(self) -> str:
         """Why there are no more, for people."""
@@ -76,7 +77,8 @@ class _Drawn:
             f"{self.broke:,} break the constraints" if self.broke else "",
             f"{self.failed:,} fail ({self.first_failure})" if self.failed else "",
         ]
-        return ", ".join(part for part in parts if part) or "there are no more combinations"
+        told = ", ".join(part for part in parts if part) or "there are no more combinations"
+        return f"{told}; the last {MISSES:,} made no new prompt" if self.gave_up else told
 
 
 def count(template: Template) -> Count:
@@ -103,7 +105,7 @@ def _told(prepared: Prepared, template: Template) -> Iterator[Row]:
     """The prompts, and at the end what was missing."""
     drawn = _Drawn()
     yield from _drawn(prepared, template, drawn)
-    if drawn.failed or drawn.made < (template.samples or 0):
+    if drawn.made != template.samples and (template.samples or drawn.failed or drawn.gave_up):
         wanted = f"{template.samples:,} prompts wanted" if template.samples else "all prompts wanted"
         raise Refused(f"{template.where}: {wanted}, {drawn.made:,} made: {drawn.told()}")
 
@@ -113,7 +115,8 @@ def _drawn(prepared: Prepared, template: Template, drawn: _Drawn) -> Iterator[Ro
     seen: set[bytes] = set()
     misses = 0
     for values in prepared.combinations.drawn(template.seed):
-        if misses >= MISSES or drawn.made == template.samples:
+        drawn.gave_up = misses >= MISSES
+        if drawn.gave_up or drawn.made == template.samples:
             return
         misses += 1
         try:
