@@ -12,6 +12,7 @@ import typer
 from gristmill import __version__
 from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
+from gristmill.cli.init import init
 from gristmill.cli.runs import runs
 from gristmill.cli.show import show
 from gristmill.cli.why import why
@@ -42,6 +43,7 @@ app.command("filter")(filter_command)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
+app.command("init")(init)
 
 
 _Misused: type[Any] = typer.BadParameter.__bases__[0]
