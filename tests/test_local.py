@@ -15,6 +15,7 @@ from gristmill.errors import CallFailed, UsageError
 from gristmill.models.answer import parse_answer
 from gristmill.models.local import Local
 from gristmill.models.protocol import Completion, Request
+from gristmill.models.structured import Structured
 from tests import tiny_model
 
 HOT = {"temperature": 8.0, "max_tokens": 24}
@@ -200,8 +201,8 @@ def test_a_prompt_that_fills_the_context_fails_and_its_neighbours_do_not(llama: 
 
     full, nearly, short = asyncio.run(ask())
     assert isinstance(full, CallFailed)
-    assert str(full) == "too_long: a prompt of 256 tokens; prompt and answer have 256"
-    assert (nearly.tokens_in, nearly.tokens_out, nearly.choices[0].finish_reason) == (255, 1, "length")
+    assert str(full) == "too_long: a prompt of 512 tokens; prompt and answer have 512"
+    assert (nearly.tokens_in, nearly.tokens_out, nearly.choices[0].finish_reason) == (511, 1, "length")
     assert short.tokens_out == 24
 
 
@@ -360,3 +361,25 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(UsageError, match=r"needs torch and transformers: pip install 'gristmill\[train\]'"):
         Local(str(tmp_path))
+
+
+def test_structured_output_from_weights_that_know_the_answer(tmp_path: Path) -> None:
+    taught = {"Two and five?": '{"answer": 7}', "A colour?": '{"answer": "blue"}'}
+    directory = tiny_model.save(tmp_path / "taught", taught=taught)
+    schema = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"]}
+
+    async def ask() -> tuple[Completion, object]:
+        model = Local(str(directory))
+        asker = Structured(model, schema)
+        right, wrong = await asyncio.gather(
+            *[asker.complete(asked(question, temperature=0, max_tokens=30)) for question in taught],
+            return_exceptions=True,
+        )
+        await model.close()
+        assert isinstance(right, Completion)
+        return right, wrong
+
+    right, wrong = asyncio.run(ask())
+    assert right.choices[0].text == '{"answer": 7}'
+    assert isinstance(wrong, CallFailed)
+    assert wrong.kind == "invalid"

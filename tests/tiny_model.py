@@ -3,12 +3,13 @@
 Weights are drawn wide (standard deviation 0.5), so that the best next token leads by far more than float32 rounds.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-CONTEXT = 256
+CONTEXT = 512
 SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
     "{% for message in messages %}"
@@ -19,19 +20,32 @@ TEMPLATE = (
 )
 
 
-def save(path: Path, *, kind: str = "llama", seed: int = 0, template: str | None = TEMPLATE) -> Path:
-    """A Hugging Face directory: `llama` (rotary positions) or `gpt2` (absolute ones). Skips the test without torch."""
+def save(
+    path: Path,
+    *,
+    kind: str = "llama",
+    seed: int = 0,
+    template: str | None = TEMPLATE,
+    taught: Mapping[str, str] | None = None,
+) -> Path:
+    """A Hugging Face directory: `llama` (rotary positions) or `gpt2` (absolute ones). Skips the test without torch.
+
+    With `taught`, its greedy answer to each of these questions is the given one (about a second of training).
+    """
     for module in ("torch", "transformers"):
         pytest.importorskip(module, reason=f"{module} is not installed: pip install -e '.[train]'")
     import torch
     import transformers
 
+    torch.set_num_threads(1)  # sums this small only wait for other threads, on a busy machine for long
     tokenizer = _tokenizer()
     tokenizer.chat_template = template
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(_config(kind, len(tokenizer)))
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
+    if taught:
+        _teach(model, tokenizer, taught)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
@@ -54,6 +68,32 @@ def _tokenizer() -> Any:
         additional_special_tokens=SPECIAL[2:],
         model_max_length=CONTEXT,
     )
+
+
+def _teach(model: Any, tokenizer: Any, taught: Mapping[str, str]) -> None:
+    """Train until every token of every answer has 99 % of the probability."""
+    import torch
+
+    pairs = []
+    for question, answer in taught.items():
+        messages = [{"role": "user", "content": question}]
+        asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        pairs.append((len(asked), torch.tensor([[*asked, *tokenizer.encode(answer), tokenizer.eos_token_id]])))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(0.2)  # narrow weights learn faster
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    worst = 1.0
+    while worst > 0.01:
+        losses = [
+            torch.nn.functional.cross_entropy(model(ids).logits[0, begin - 1 : -1], ids[0, begin:], reduction="none")
+            for begin, ids in pairs
+        ]
+        optimizer.zero_grad()
+        torch.cat(losses).mean().backward()
+        optimizer.step()
+        worst = max(loss.max().item() for loss in losses)
 
 
 def _config(kind: str, vocabulary: int) -> Any:
