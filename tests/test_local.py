@@ -13,6 +13,8 @@ from scipy import stats
 
 from gristmill.errors import CallFailed, UsageError
 from gristmill.models.answer import parse_answer
+from gristmill.models.cache import Cached
+from gristmill.models.calls import Calls
 from gristmill.models.local import Local
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.structured import Structured
@@ -383,3 +385,34 @@ def test_structured_output_from_weights_that_know_the_answer(tmp_path: Path) -> 
     assert right.choices[0].text == '{"answer": 7}'
     assert isinstance(wrong, CallFailed)
     assert wrong.kind == "invalid"
+
+
+def test_weights_that_moved_are_not_asked_again_and_other_weights_are(tmp_path: Path) -> None:
+    def asked_of(directory: Path) -> list[Completion]:
+        calls = Calls(tmp_path / "run")
+
+        async def ask() -> list[Completion]:
+            model = Cached(Local(str(directory)), calls)
+            try:
+                return await asyncio.gather(*map(model.complete, MIXED))
+            finally:
+                await model.close()
+
+        return asyncio.run(ask())
+
+    first = asked_of(tiny_model.save(tmp_path / "a"))
+    moved = asked_of((tmp_path / "a").rename(tmp_path / "b"))
+    trained = asked_of(tiny_model.save(tmp_path / "b", seed=1))
+    assert [each.hit for each in first + moved + trained] == [False] * 18 + [True] * 18 + [False] * 18
+    assert [each.raw for each in moved] == [each.raw for each in first]
+
+
+def test_the_python_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model.save(tmp_path / "runs" / "sft-3", taught={"Two and five?": "Seven.", "A colour?": "Blue."})
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text().partition("## Local weights")[2]
+    code = page.partition("```python\n")[2].partition("```")[0]
+    exec(compile(code.replace("0.7", "0.0"), "docs/models.md", "exec"), {})
+    assert capsys.readouterr().out == "Seven.\nBlue.\n"
