@@ -48,11 +48,16 @@ class Budget:
 
     def refusal(self) -> Refused | None:
         """Why nothing more may be spent; None while something may."""
+        return self.refusal_at(**self.spent)
+
+    def refusal_at(self, cost: float, tokens: float) -> Refused | None:
+        """Why nothing more may be spent when so much is."""
+        spent = {"cost": cost, "tokens": tokens}
         for name, limit in self.limits.items():
-            if limit is not None and self.spent[name] >= limit:
+            if limit is not None and spent[name] >= limit:
                 flag = {"cost": "--max-cost", "tokens": "--max-tokens-total"}[name]
                 return Refused(
-                    f"budget spent: {self.spent[name]:g} of {limit:g} ({flag}); what was answered is kept: "
+                    f"budget spent: {spent[name]:g} of {limit:g} ({flag}); what was answered is kept: "
                     "raise the limit and run the same again"
                 )
         return None
