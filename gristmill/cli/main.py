@@ -12,6 +12,7 @@ import typer
 from gristmill import __version__
 from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
+from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.runs import runs
 from gristmill.cli.show import show
@@ -40,6 +41,7 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 
 app.command("demo")(demo)
 app.command("filter")(filter_command)
+app.command("generate")(generate)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

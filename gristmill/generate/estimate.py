@@ -39,7 +39,7 @@ def estimate(prompts: Iterable[Row], count: int, answerers: Sequence[Answerer], 
     into = sum(lengths) / max(len(lengths), 1) / CHARACTERS_A_TOKEN
     calls = count * plan.n * len(plan.rungs)
     limit = plan.sampling.get("max_tokens") or plan.sampling.get("max_completion_tokens")
-    models = []
+    models: list[dict[str, Any]] = []
     for name, prices, mean in answerers:
         out = mean if mean is not None else limit
         tokens_in, tokens_out = round(calls * into), None if out is None else round(calls * out)

@@ -81,8 +81,8 @@ class _Window:
 
 @dataclass
 class Limits:
-    """The slots of one endpoint and model, shared by all that call it. `concurrency` holds that many, and lowers them on
-    rejections alone; None finds the number out. Use it on one event loop."""
+    """The slots of one endpoint and model, shared by all that call it. `concurrency` holds that many, and lowers them
+    on rejections alone; None finds the number out. Use it on one event loop."""
 
     concurrency: int | None = None
     most: int = MOST
@@ -273,7 +273,7 @@ class Limited:
                 rejected = error.kind == "rate_limited"
                 failures, rejections = failures + (not rejected), rejections + rejected
                 if not error.again or failures >= ATTEMPTS or rejections >= REJECTED_ATTEMPTS:
-                    raise _counted(error, failures + rejections)
+                    raise _counted(error, failures + rejections) from error
                 if self.limits.is_dead():
                     self._over = Refused(
                         f"model {self.name}: {self.limits.in_a_row:,} calls in a row failed, none answered for "

@@ -120,7 +120,9 @@ _shared: dict[tuple[str, str], Limits] = {}
 """The limits of each endpoint and model, for all that this process does with it."""
 
 
-def base_model(spec: str, known: Mapping[str, Entry], *, concurrency: int | None = None) -> tuple[Model, Limits | None]:
+def base_model(
+    spec: str, known: Mapping[str, Entry], *, concurrency: int | None = None, timeout: float | None = None
+) -> tuple[Model, Limits | None]:
     """A MODEL as it is, without ledger; with the limits it is under, if it is behind an endpoint.
 
     Raises UsageError for a name that is none of those allowed.
@@ -143,12 +145,12 @@ def base_model(spec: str, known: Mapping[str, Entry], *, concurrency: int | None
             raise UsageError(
                 f"model {URL(url).with_user(None)}: which one there? write {URL(url).with_user(None)}#NAME"
             )
-        entry, identity = Entry(alias=name), None  # type: ignore[call-arg]
+        entry, identity = Entry(alias=name), None
     else:
         aliases = f"an alias of models.yaml ({', '.join(known)})" if known else "an alias of models.yaml (none is here)"
         raise UsageError(f"model {spec}: allowed are http://HOST:PORT/v1#NAME, {aliases}, hf:PATH, fake:FILE.yaml")
     endpoint = Endpoint(
-        url, name, name=entry.alias, identity=identity, key_env=entry.key_env, timeout=entry.limits.timeout
+        url, name, name=entry.alias, identity=identity, key_env=entry.key_env, timeout=timeout or entry.limits.timeout
     )
     place = (endpoint.base, name)
     if place not in _shared or concurrency:
@@ -166,6 +168,7 @@ def ready(
     calls: Calls | None = None,
     budget: Budget | None = None,
     concurrency: int | None = None,
+    timeout: float | None = None,
     models: Path | None = None,
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
@@ -173,7 +176,7 @@ def ready(
     Raises UsageError for a name that is none of those allowed, and for a limit of cost where no price is known.
     """
     known = entries(models)
-    model, limits = base_model(spec, known, concurrency=concurrency)
+    model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
     prices = prices_of(spec, known)
     if budget and budget.limits["cost"] is not None and prices is None:
         raise UsageError(f"--max-cost: no prices for {model.name}; write them into models.yaml (gristmill init models)")
