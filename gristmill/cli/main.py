@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from gristmill import __version__
+from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
 from gristmill.cli.generate import generate
@@ -45,6 +46,7 @@ app.command("generate")(generate)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
+app.command("calls")(calls)
 app.command("init")(init)
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from gristmill.generate.sample import Plan, Row
-from gristmill.models.budget import MILLION, Prices
+from gristmill.models.budget import Prices
 
 CHARACTERS_A_TOKEN = 4
 SAMPLED = 1_000
@@ -45,7 +45,7 @@ def estimate(prompts: Iterable[Row], count: int, answerers: Sequence[Answerer], 
         tokens_in, tokens_out = round(calls * into), None if out is None else round(calls * out)
         cost = None
         if prices and tokens_out is not None:
-            cost = round((tokens_in * prices.input + tokens_out * prices.output) / MILLION, 6)
+            cost = round(prices.money(tokens_in, tokens_out), 6)
         at_most = mean is None and out is not None
         models.append(
             {"model": name, "tokens_in": tokens_in, "tokens_out": tokens_out, "cost": cost, "at_most": at_most}

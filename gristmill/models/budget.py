@@ -26,8 +26,11 @@ class Prices:
 
     def of(self, completion: Completion) -> float:
         """What an answer costs; what the server does not tell counts as nothing."""
-        into, out = completion.tokens_in or 0, completion.tokens_out or 0
-        return (into * self.input + out * self.output) / MILLION
+        return self.money(completion.tokens_in or 0, completion.tokens_out or 0)
+
+    def money(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost."""
+        return (tokens_in * self.input + tokens_out * self.output) / MILLION
 
 
 class Budget:
