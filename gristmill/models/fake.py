@@ -3,7 +3,7 @@ r"""The scripted model of `fake:FILE.yaml`: answers that are written down, for t
     replies:                                                 # the first entry that fits the last user message answers
       - {match: "capital of France", reply: "Paris"}         # it holds this text
       - {exact: "Hello", replies: ["Hi", "Good day"]}        # it is this text; sample 0, 1, 0, ...
-      - {regex: '^Add (\d+) and (\d+)', reply: '\1 + \2'}  # `re.search`, the reply with its groups put in
+      - {regex: '^Add (\d+) and (\d+)', reply: '\1 + \2'}    # `re.search`, the reply with its groups put in
       - {regex: "^Translate", function: "my_module:reply"}   # reply(messages, sampling), my_module.py beside it
       - {default: "I do not know.", delay: 0.01, fail: 0.02}
 
@@ -70,8 +70,9 @@ class Entry(pydantic.BaseModel):
             try:
                 re.compile(self.regex)
                 empty = re.compile(f"{self.regex}|").search("")  # fits, whatever the pattern: tries the groups out
-                for text in self.texts if empty else ():
-                    empty.expand(text)
+                if empty:
+                    for text in self.texts:
+                        empty.expand(text)
             except (re.error, IndexError) as error:
                 raise ValueError(f"regex: {error}") from None
         return self
