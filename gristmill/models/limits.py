@@ -5,7 +5,8 @@ doubles while answers a second grow by `GAIN` a doubling; where they do not, it 
 Little's law (calls in the air = rate x latency), and looks again from time to time. So a server that queues (and never
 answers 429) is not flooded, and one that batches is filled. Rejections (429, 5xx) count by their share of a window:
 up to `TOLERATED` they are retried and nothing else, for a provider drops some at any load; beyond it the number of
-slots falls by that share. A call that is sent again waits without a slot, so that fresh calls go on meanwhile.
+slots falls to what the server took at once, and comes back slowly. A call that is sent again waits without a slot, so
+that fresh calls go on meanwhile.
 
 When nothing was answered for `DEAD_SECONDS` and `DEAD_CALLS` in a row failed, the endpoint counts as gone.
 
@@ -18,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import sqrt
 
 from gristmill.errors import CallFailed, GristmillError, Refused
 from gristmill.models.protocol import Completion, Model, Request
@@ -27,7 +29,7 @@ MOST = 1_024
 """Slots that are tried at most where nobody says how many."""
 
 GAIN = 0.15
-TOLERATED = 0.1
+TOLERATED = 0.2
 INFLATED = 2.5
 """Latency over that of the last good number of slots at which the number falls."""
 LEAST_WINDOW = 48
@@ -104,6 +106,8 @@ class Limits:
         self._searching = self.concurrency is None
         self._no_gain = self._inflated = 0
         self._good: tuple[int, float, float] | None = None  # slots, answers a second, latency
+        self._recent: deque[float] = deque()  # when the answers of the last latency came
+        self._edge: int | None = None  # slots at which calls were turned away
         self._settled_at = self._lowered_at = self.clock()
         self._latency = 0.0
 
@@ -146,7 +150,10 @@ class Limits:
         window = self._window
         if self.last_answer - seconds >= window.since or not window.answers:
             self._latency = seconds if not self._latency else 0.95 * self._latency + 0.05 * seconds
-        if self.last_answer < window.since:
+        self._recent.append(self.last_answer)
+        while self._recent[0] < self.last_answer - self._latency:
+            self._recent.popleft()
+        if self.last_answer - seconds < window.since:  # sent when things were otherwise
             return
         window.answers += 1
         window.seconds += seconds
@@ -161,6 +168,8 @@ class Limits:
             return
         self.rejected += 1
         window = self._window
+        if self.clock() < window.since:
+            return
         window.rejected += 1
         if window.answers + window.rejected >= max(LEAST_WINDOW, self.limit):
             self._judge()
@@ -172,20 +181,19 @@ class Limits:
     def _judge(self) -> None:
         """A window is full: raise, keep or lower the number of slots."""
         window, now = self._window, self.clock()
-        share = window.rejected / (window.answers + window.rejected)
-        if share > TOLERATED:
+        latency = window.seconds / max(window.answers, 1)
+        rate = self.limit / max(latency, 1e-9)  # Little's law; answers that are counted come in waves
+        if _too_many(window):
             # All that were in the air at once tell of one moment: once a latency is enough.
             if now - self._lowered_at >= self._latency:
-                self._set(max(1, int(min(self.limit, self.in_flight + 1) * max(0.5, 1 - share))))
-                self._lowered_at = now
-                self._good, self._searching, self._settled_at = None, False, now - LOOK_AGAIN + 5
+                served = round(1.02 * len(self._recent))  # by Little's law, what the server takes at once
+                self._lowered_at, self._edge = now, self.limit
+                self._good, self._searching = None, False
+                self._set(max(1, self.limit // 2, min(served, round(0.95 * self.limit))))
             self._begin(now)
             return
-        rate = window.answers / max(now - window.since, 1e-9)
-        latency = window.seconds / max(window.answers, 1)
-        if self.concurrency is not None:
-            if self.limit < self.concurrency:
-                self._set(min(self.concurrency, self.limit + max(1, self.limit // 20)))
+        if self._edge is not None or self.concurrency is not None:
+            self._rise()
             self._begin(now)
             return
         if window.full < 0.5 * window.answers:  # too little work to learn from
@@ -195,6 +203,14 @@ class Limits:
             self._search(rate, latency, now)
         else:
             self._watch(rate, latency, now)
+
+    def _rise(self) -> None:
+        """Come back slowly to where calls were turned away, or to what was asked for; well beyond it, search again."""
+        most = self.concurrency or self.most
+        if self.limit < most:
+            self._set(min(most, self.limit + max(1, self.limit // 20)))
+        if self.concurrency is None and self._edge is not None and self.limit >= min(2 * self._edge, most):
+            self._edge, self._searching = None, True
 
     def _search(self, rate: float, latency: float, now: float) -> None:
         """Double while it pays; go back to the knee when it no longer does."""
@@ -252,6 +268,12 @@ class Limits:
             "rejected": self.rejected,
             "retried": self.retried,
         }
+
+
+def _too_many(window: _Window) -> bool:
+    """Whether more are turned away than is tolerated, by more than chance (three standard deviations) would have it."""
+    expected = TOLERATED * (window.answers + window.rejected)
+    return window.rejected > expected + 3 * sqrt(expected)
 
 
 class Limited:
