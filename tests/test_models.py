@@ -270,6 +270,19 @@ def test_retry_after_is_waited_for_without_a_slot(monkeypatch: pytest.MonkeyPatc
     assert order == [0, 1, 2, 3, 4, 0]
 
 
+def test_calls_that_hang_lend_their_slots() -> None:
+    ended: list[int] = []
+
+    class Hanging(Scripted):
+        async def complete(self, request: Request) -> Completion:
+            await asyncio.sleep(2 if request.sample == 0 else 0.01)
+            ended.append(request.sample)
+            return parse_answer(raw("x"))
+
+    ask(Limited(Hanging(None), Limits(concurrency=1)), *[asked(sample=number) for number in range(5)])
+    assert ended == [1, 2, 3, 4, 0]
+
+
 def test_an_endpoint_that_answers_nothing_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.001)
     monkeypatch.setattr("gristmill.models.limits.DEAD_SECONDS", 0.01)

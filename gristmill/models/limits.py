@@ -6,7 +6,7 @@ Little's law (calls in the air = rate x latency), and looks again from time to t
 answers 429) is not flooded, and one that batches is filled. Rejections (429, 5xx) count by their share of a window:
 up to `TOLERATED` they are retried and nothing else, for a provider drops some at any load; beyond it the number of
 slots falls to what the server took at once, and comes back slowly. A call that is sent again waits without a slot, so
-that fresh calls go on meanwhile.
+that fresh calls go on meanwhile; one that hangs lends its slot.
 
 When nothing was answered for `DEAD_SECONDS` and `DEAD_CALLS` in a row failed, the endpoint counts as gone.
 
@@ -48,6 +48,11 @@ AT_ONCE = 2
 """A connection that the server closed is worth as many new tries without a pause."""
 BACKOFF, BACKOFF_MOST = 0.5, 30.0
 """Seconds: the pause after the n-th failure is random in 0.5 to 1 of BACKOFF x 2^n."""
+
+PATIENCE, LEAST_PATIENCE = 4.0, 0.5
+"""Usual latencies, and seconds, after which a call in the air may hang; its slot is lent to a fresh one."""
+LENT = 0.2
+"""The share of the slots that is lent at most."""
 
 DEAD_SECONDS, DEAD_CALLS = 60.0, 32
 
@@ -109,7 +114,8 @@ class Limits:
         self._recent: deque[float] = deque()  # when the answers of the last latency came
         self._edge: int | None = None  # slots at which calls were turned away
         self._settled_at = self._lowered_at = self.clock()
-        self._latency = 0.0
+        self.latency = 0.0
+        self.lent = 0
 
     async def acquire(self) -> None:
         """A slot, in the order in which they are asked for."""
@@ -149,9 +155,9 @@ class Limits:
             self._buckets[1].take(tokens)
         window = self._window
         if self.last_answer - seconds >= window.since or not window.answers:
-            self._latency = seconds if not self._latency else 0.95 * self._latency + 0.05 * seconds
+            self.latency = seconds if not self.latency else 0.95 * self.latency + 0.05 * seconds
         self._recent.append(self.last_answer)
-        while self._recent[0] < self.last_answer - self._latency:
+        while self._recent[0] < self.last_answer - self.latency:
             self._recent.popleft()
         if self.last_answer - seconds < window.since:  # sent when things were otherwise
             return
@@ -185,7 +191,7 @@ class Limits:
         rate = self.limit / max(latency, 1e-9)  # Little's law; answers that are counted come in waves
         if _too_many(window):
             # All that were in the air at once tell of one moment: once a latency is enough.
-            if now - self._lowered_at >= self._latency:
+            if now - self._lowered_at >= self.latency:
                 served = round(1.02 * len(self._recent))  # by Little's law, what the server takes at once
                 self._lowered_at, self._edge = now, self.limit
                 self._good, self._searching = None, False
@@ -270,6 +276,29 @@ class Limits:
         }
 
 
+class _Slot:
+    """The slot of one call. A call that takes several times as long as others lends it to a fresh one."""
+
+    def __init__(self, limits: Limits):
+        self.limits, self.is_lent = limits, False
+        patience = max(LEAST_PATIENCE, PATIENCE * limits.latency)
+        self._timer = asyncio.get_running_loop().call_later(patience, self._lend)
+
+    def _lend(self) -> None:
+        if self.limits.lent < LENT * self.limits.limit:
+            self.is_lent = True
+            self.limits.lent += 1
+            self.limits.release()
+
+    def end(self) -> None:
+        """The call has ended."""
+        self._timer.cancel()
+        if self.is_lent:
+            self.limits.lent -= 1
+        else:
+            self.limits.release()
+
+
 def _too_many(window: _Window) -> bool:
     """Whether more are turned away than is tolerated, by more than chance (three standard deviations) would have it."""
     expected = TOLERATED * (window.answers + window.rejected)
@@ -314,6 +343,7 @@ class Limited:
     async def _attempt(self, request: Request) -> Completion:
         limits = self.limits
         await limits.acquire()
+        slot = _Slot(limits)
         try:
             if self._over:
                 raise self._over
@@ -331,7 +361,7 @@ class Limited:
             limits.answer(limits.clock() - started, (completion.tokens_in or 0) + (completion.tokens_out or 0))
             return completion
         finally:
-            limits.release()
+            slot.end()
 
     async def close(self) -> None:
         """Close `inner`."""
