@@ -110,6 +110,21 @@ def scan(
     return source.read()
 
 
+def batches(
+    paths: str | Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    answer: Answer = "response",
+    limit: int | None = None,
+) -> tuple[Kind, pa.Schema, Iterator[pa.RecordBatch]]:
+    """What `scan` reads, without an engine and in the order of the input: the kind of row, the schema, the batches.
+
+    For steps that are driven by one process (model calls, scores). Raises what `scan` raises.
+    """
+    source = _Source(expand([paths] if isinstance(paths, str) else paths), _renames(columns or {}, ()), answer, limit)
+    return source.kind, source.arrow_schema, _Files(source, source.paths, 0)._batches()
+
+
 class _Source(DataSource):
     """The files as a Daft source, one task a file.
 

@@ -63,7 +63,7 @@ def generate(
     An answer is paid for once: what the run knows is not asked again. Stopped or killed, start the same again.
     """
     from gristmill.generate.accept import passing
-    from gristmill.generate.pipeline import Goal, check_replaceable, generate_rows
+    from gristmill.generate.pipeline import Goal, generate_rows
     from gristmill.generate.sample import Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
@@ -71,6 +71,7 @@ def generate(
     from gristmill.models.drive import wait
     from gristmill.models.named import entries, prices_of, ready
     from gristmill.models.structured import Structured
+    from gristmill.parquet import check_replaceable
     from gristmill.progress import shown
     from gristmill.run import Run
 
@@ -88,7 +89,7 @@ def generate(
     if out is None and not (preview or dry_run):
         raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
     if out is not None:
-        check_replaceable(out, force)
+        check_replaceable(out, "generate", force=force)
     known = entries(models)
     prices = {spec: price for spec in model if (price := prices_of(spec, known))}
     calls = Calls(run)

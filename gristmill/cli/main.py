@@ -16,6 +16,7 @@ from gristmill.cli.filter import filter_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.runs import runs
+from gristmill.cli.score import score
 from gristmill.cli.show import show
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
@@ -43,6 +44,7 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
+app.command("score")(score)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

@@ -14,7 +14,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,13 +26,10 @@ from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, ca
 from gristmill.generate.tally import Tally
 from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
-from gristmill.parquet import RowWriter
+from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
 from gristmill.records import CARRIED, SCHEMAS
 from gristmill.run import Run, peak_rss_mb
-
-MARK = b"gristmill"
-"""The key in a Parquet file's metadata that says we wrote it."""
 
 FEW = 50
 """Calls below which a share of failures says little: it is judged at the end, or when there are more."""
@@ -74,7 +70,7 @@ def generate_rows(
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
     """
-    check_replaceable(out, force)
+    check_replaceable(out, "generate", force=force)
     started = time.monotonic()
     stages = Stages(say)
     prompts = iter(prompts)
@@ -171,23 +167,6 @@ class _Asking:
         )
 
 
-def check_replaceable(out: Path, force: bool) -> None:
-    """Raise UsageError if `out` is no Parquet file that may be written."""
-    if out.suffix != ".parquet" or "://" in str(out):
-        raise UsageError(f"-o {out}: generate writes a local .parquet file; name one")
-    if out.is_dir():
-        raise UsageError(f"-o {out} is a directory; name a .parquet file")
-    if out.exists() and not force and not _is_ours(out):
-        raise UsageError(f"-o {out}: a file that gristmill did not write; name another, or add --force")
-
-
-def _is_ours(out: Path) -> bool:
-    try:
-        return MARK in (pq.read_schema(out).metadata or {})
-    except (OSError, pa.ArrowInvalid):
-        return False
-
-
 def _schema(prompt: Row) -> pa.Schema:
     """The columns of the rows that prompts like this one make."""
     carried = [
@@ -195,7 +174,7 @@ def _schema(prompt: Row) -> pa.Schema:
         for name in prompt
         if name.startswith(tuple(CARRIED))
     ]
-    return pa.schema([*SCHEMAS["sample"], *carried], metadata={MARK: orjson.dumps({"version": __version__})})
+    return marked(pa.schema([*SCHEMAS["sample"], *carried]))
 
 
 def _told(plan: Plan) -> dict[str, Any]:
