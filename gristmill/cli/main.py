@@ -15,6 +15,7 @@ from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
@@ -45,6 +46,7 @@ app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
 app.command("score")(score)
+app.command("rollout")(rollout)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
