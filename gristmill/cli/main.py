@@ -15,6 +15,7 @@ from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.pick import pick
 from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
@@ -47,6 +48,7 @@ app.command("filter")(filter_command)
 app.command("generate")(generate)
 app.command("score")(score)
 app.command("rollout")(rollout)
+app.command("pick")(pick)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

@@ -69,7 +69,7 @@ def rollout(
     if advantage not in ("grpo", "dr_grpo", "rloo"):
         raise UsageError(f"--advantage {advantage}: allowed are grpo, dr_grpo, rloo")
     made = read_reward(reward)
-    counted = _solved(solved)
+    counted = solved_by(solved) if solved else None
     if model is None:
         with shown() as say:
             summary = rollout_samples(
@@ -121,11 +121,10 @@ def rollout(
     typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
 
 
-def _solved(text: str | None) -> Solved | None:
+def solved_by(text: str) -> Solved:
+    """What `--solved SCORE[>=X]` says; X is 1 if left out."""
     from gristmill.rollout.groups import Solved
 
-    if text is None:
-        return None
     name, _, least = text.partition(">=")
     try:
         return Solved(name.strip(), float(least)) if least else Solved(name.strip())
