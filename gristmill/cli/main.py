@@ -12,6 +12,7 @@ import typer
 from gristmill import __version__
 from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
+from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
@@ -49,6 +50,7 @@ app.command("generate")(generate)
 app.command("score")(score)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
+app.command("export")(export)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

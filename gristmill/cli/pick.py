@@ -77,7 +77,9 @@ def pick(
     with space_wanted("the output", out), beside(out) as partial:
         pq.write_table(table.cast(marked(table.schema)), partial / out.name, compression="zstd")
         params = {"inputs": inputs, "for": to, "solved": list(counted)}
-        Run(run).output(out, "pick", params=params, counts={"rows": len(table)}, beside=partial / out.name)
+        counts: dict[str, Any] = {name: summary[name] for name in ("rows_kept", "dropped") if name in summary}
+        counts["rows"] = len(table)
+        Run(run).output(out, "pick", params=params, counts=counts, beside=partial / out.name)
     typer.echo(json.dumps(summary) if as_json else "\n".join([*_told(summary), f"{len(table):,} rows in {out}"]))
 
 
