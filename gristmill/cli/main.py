@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from gristmill import __version__
+from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
 from gristmill.cli.export import export
@@ -51,6 +52,7 @@ app.command("score")(score)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
+app.command("calibrate")(calibrate)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
