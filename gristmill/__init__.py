@@ -33,8 +33,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Calls",
     "DEFAULT_RULES",
+    "Calls",
     "GristmillError",
     "Plan",
     "Refused",

@@ -31,7 +31,7 @@ def main(run: Run, out: Path, model: str) -> dict[str, Any]:
     settings = Settings(text="response", near=0.7, collapse="mark")
     found = filter_files([str(out / "candidates.parquet")], out / "filtered", settings, run=run)
     print(f"{found['rows_kept']} of {found['rows_in']} kept; dropped: {found['dropped']}")
-    for group in found.get("yields", []):
+    for group in found["yields"]:
         print(f"  {group['by']} {group['value']}: {group['kept']} of {group['rows']} kept ({group['yield']:.0%})")
     return found
 
