@@ -1,6 +1,8 @@
 """Generate without a server: what is told before a call is made, and what becomes of the calls in the air at an end."""
 
 import json
+import subprocess
+import sys
 from itertools import chain
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.generate.pipeline import Goal, generate_rows
 from gristmill.generate.sample import Plan
 from gristmill.generate.templates import prompt_source
+from gristmill.models.calls import Calls
 from gristmill.models.drive import completions
 from gristmill.models.fake import Fake
+from gristmill.models.mock import mock_server
 from gristmill.models.protocol import Request
 from gristmill.run import Run
 
@@ -147,3 +151,33 @@ def test_a_share_of_bad_rows_is_no_flag_of_generate(tmp_path) -> None:
     with pytest.raises(UsageError) as raised:
         prompt_source(table(tmp_path, 6, *range(6))).count()
     assert "--max-bad" not in str(raised.value)
+
+
+# In Python
+
+
+def test_a_program_that_simply_ends_loses_no_answer(tmp_path: Path, fake: Path) -> None:
+    program = f"""
+import sys
+from gristmill import Calls, Plan, prompt_source, ready, samples
+
+model = ready("fake:{fake}", calls=Calls(sys.argv[1]))
+print(len(list(samples(prompt_source("{table(tmp_path, 40)}"), [model], Plan()))))
+"""
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", program, tmp_path / "run"], capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == ("40\n", "")
+    (used,) = Calls(tmp_path / "run").used()
+    assert (used.answers, used.sent, used.hits) == (40, 40, 40)
+
+
+def test_a_program_that_simply_ends_closes_its_connections(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from gristmill import Plan, prompt_source, ready, samples
+
+print(len(list(samples(prompt_source("{table(tmp_path, 5)}"), [ready(sys.argv[1])], Plan()))))
+"""
+    with mock_server() as url:
+        done = subprocess.run([sys.executable, "-c", program, f"{url}#mock"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("5\n", "")

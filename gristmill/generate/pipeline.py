@@ -54,7 +54,7 @@ class Goal:
 def generate_rows(
     prompts: Iterable[Row],
     models: Sequence[Model],
-    out: Path,
+    out: str | Path,
     plan: Plan,
     *,
     run: Run,
@@ -70,6 +70,7 @@ def generate_rows(
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
     """
+    out = Path(out)
     check_replaceable(out, "generate", force=force)
     started = time.monotonic()
     stages = Stages(say)

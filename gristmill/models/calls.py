@@ -9,12 +9,14 @@ Not covered: claims on requests in the air between processes (each pays for the 
 is written is the one that stays); deleting single answers.
 """
 
+import atexit
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, NamedTuple
+from weakref import ref
 
 import zstandard
 
@@ -86,6 +88,13 @@ class _Count:
         self.sent = self.hits = self.failed = self.tokens_in = self.tokens_out = 0
 
 
+def _flush_at_exit(known: "ref[Calls]") -> None:
+    """Write down what a program that simply ends has not."""
+    calls = known()
+    if calls and calls.path.exists():  # not the directory of a test, long gone
+        calls.flush()
+
+
 class Calls:
     """The calls ledger of the run directory `directory`, which is created with it.
 
@@ -93,7 +102,8 @@ class Calls:
     no ledger or may not be written, OutOfSpace (on the next use) when the disk is full.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: str | Path):
+        directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / FILE
         self._reader = Database(self.path, MIGRATIONS)
@@ -112,6 +122,7 @@ class Calls:
         self._started = now()
         self._models: dict[str, int] = {}
         self._counts: dict[int, _Count] = {}
+        atexit.register(_flush_at_exit, ref(self))
         self._counted = False
 
     def model(self, identity: str, name: str) -> int:
@@ -170,8 +181,9 @@ class Calls:
     def flush(self) -> None:
         """Return when everything is on disk. Raises what the writer met."""
         with self._wake:
-            self._started_thread()
             wanted = self._taken
+            if self._written < wanted:
+                self._started_thread()
             self._closing = True
             self._wake.notify_all()
             while self._written < wanted and not self._error:
