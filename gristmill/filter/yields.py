@@ -1,8 +1,8 @@
 """How much of each model, template and temperature of generated rows a filter keeps, and what it drops of the rest.
 
 Counted in the pass that writes the rows. The temperature is the one in `sampling`, the template the one that
-`gristmill generate` wrote into `meta`; both are found in the JSON text by a pattern, some ten times as fast as parsing
-it. Something that all rows have in common is left out.
+`gristmill generate` wrote into `meta`; both are found by a pattern, because `meta` can be long and parsing it dear.
+What all rows have in common is left out.
 
 Not covered: crossings, such as the yield of one model at one temperature.
 """
