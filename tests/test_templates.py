@@ -80,6 +80,15 @@ def test_rows_are_prompts_with_their_slots(teacher: Path) -> None:
     pa.Table.from_pylist(rows, schema=pa.schema([*SCHEMAS["prompt"], *fields]))
 
 
+def test_a_column_comes_before_a_method_of_its_name() -> None:
+    rows = [{"items": "pears", "copy": 2}, {"items": "plums", "copy": 3}]
+    template = made(
+        prompt="{{ a.copy }} {{ a.items }}{% for k, v in b.items() %} {{ k }}{% endfor %}",
+        slots={"a": rows, "b": [{"x": 1}]},
+    )
+    assert sorted(texts(template)) == ["2 pears x", "3 plums x"]
+
+
 def test_the_same_template_makes_the_same_rows_and_another_seed_others(teacher: Path) -> None:
     rows = list(prompts(Template.load(teacher)))
     assert list(prompts(Template.load(teacher))) == rows
