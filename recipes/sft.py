@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill import Calls, GristmillError, Plan, Run, Settings, filter_files, generate_rows, prompt_source, ready
+from gristmill.progress import shown
 
 HERE = Path(__file__).parent / "sft"
 
@@ -23,13 +24,18 @@ def main(run: Run, out: Path, model: str) -> dict[str, Any]:
     print(prompts.count())
 
     # Two answers to each prompt at each temperature.
+    teacher = ready(model, calls=Calls(run.path))
     plan = Plan(n=2, temperatures=[0.3, 0.7, 1.1], sampling=prompts.sampling)
-    made = generate_rows(prompts, [ready(model, calls=Calls(run.path))], out / "candidates.parquet", plan, run=run)
-    print(f"{made['rows']} candidates of {made['calls']} calls, {made['hits']} of them answered before")
 
     # Of answers alike, to whatever prompt, one is enough: a model trained on the others learns to repeat itself.
     settings = Settings(text="response", near=0.7, collapse="mark")
-    found = filter_files([str(out / "candidates.parquet")], out / "filtered", settings, run=run)
+
+    candidates = out / "candidates.parquet"
+    with shown() as say:
+        made = generate_rows(prompts, [teacher], candidates, plan, run=run, say=say)
+        found = filter_files([str(candidates)], out / "filtered", settings, run=run, say=say)
+
+    print(f"{made['rows']} candidates of {made['calls']} calls, {made['hits']} of them answered before")
     print(f"{found['rows_kept']} of {found['rows_in']} kept; dropped: {found['dropped']}")
     for group in found["yields"]:
         print(f"  {group['by']} {group['value']}: {group['kept']} of {group['rows']} kept ({group['yield']:.0%})")
