@@ -143,7 +143,7 @@ def _asked(places: Sequence[Place], row: str) -> Row | None:
     for path in (path for place in places for path in place.files):
         if "parents" in pq.read_schema(path).names:
             found += list(matching(path, ["parents"], lambda table: names_parent(table, start)))
-    ids = {parent for each in found for parent in each["parents"] if parent.startswith(start)}
+    ids = {parent for each in found for parent in each["parents"] if parent and parent.startswith(start)}
     prompt = prompt_of(ids.pop(), found) if len(ids) == 1 else None
     if prompt is None:
         return None

@@ -11,6 +11,7 @@ is written is the one that stays); deleting single answers.
 
 import atexit
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -89,10 +90,13 @@ class _Count:
 
 
 def _flush_at_exit(known: "ref[Calls]") -> None:
-    """Write down what a program that simply ends has not."""
+    """Write down what a program that simply ends has not; an error that was raised before is not told again."""
     calls = known()
-    if calls and calls.path.exists():  # not the directory of a test, long gone
-        calls.flush()
+    if calls and calls.has_unwritten() and calls.path.exists():  # not the directory of a test, long gone
+        try:
+            calls.flush()
+        except (GristmillError, sqlite3.Error, OSError) as error:
+            sys.stderr.write(f"gristmill: {error}\n")
 
 
 class Calls:
@@ -177,6 +181,10 @@ class Calls:
             raise self._error
         oldest = self._oldest
         return oldest is not None and time.monotonic() - oldest > BEHIND_SECONDS
+
+    def has_unwritten(self) -> bool:
+        """Whether something waits to be written, and can be."""
+        return not self._error and (self._written < self._taken or self._counted)
 
     def flush(self) -> None:
         """Return when everything is on disk. Raises what the writer met."""
