@@ -68,8 +68,14 @@ def other_language(answer: str, wanted: tuple[str, ...]) -> tuple[float, str | N
     text = _CODE.sub(" ", answer)
     if len(text.strip()) < FEWEST_CHARACTERS:
         return 0.0, None
+    language, confidence = language_of(text)
+    return (0.0, None) if language in wanted else (confidence, language)
+
+
+def language_of(text: str) -> tuple[str, float]:
+    """The likeliest language of a text (ISO 639-1 code) and how sure that is, 0 to 1; of any text there is one."""
     language, confidence = _identifier().classify(text)
-    return (0.0, None) if language in wanted else (float(confidence), str(language))
+    return str(language), float(confidence)
 
 
 def languages() -> list[str]:

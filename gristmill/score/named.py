@@ -20,6 +20,8 @@ from gristmill.score.score import Score
 
 SCORES = {
     "exact": "gristmill.score.text:exact",
+    "instructions": "gristmill.score.instructions:instructions",
+    "instructions_loose": "gristmill.score.instructions:instructions_loose",
 }
 """The shipped scores: where the function is that builds each of them."""
 
