@@ -90,8 +90,8 @@ class Unusable(Exception):
 def followed(
     response: str, ids: Iterable[str], kwargs: Iterable[Mapping[str, Any]], *, loose: bool = False
 ) -> list[dict[str, Any]]:
-    """What became of each instruction: its name, whether it was met, and what was found; `form` names the form of the
-    response that met it where it is not the response as it is.
+    """What became of each instruction: `instruction`, whether it was `met`, what was `found`, and, where it is not the
+    response as it is that met it, `without`, which names what was taken away.
 
     `kwargs` has one mapping for each of the `ids`; nulls in it are left out, as data sets have a column for each name.
     Raises Unusable.
@@ -117,7 +117,7 @@ def loose_forms(answer: str) -> dict[str, str]:
 
 
 def _followed(id: str, given: Mapping[str, Any], forms: Mapping[str, str]) -> dict[str, Any]:
-    if id not in _CHECKED:
+    if not isinstance(id, str) or id not in _CHECKED:
         raise Unusable(f"instruction {id!r} is unknown; known are {', '.join(CHECKS)}")
     first = None
     for name, text in forms.items():

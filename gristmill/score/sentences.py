@@ -22,7 +22,7 @@ _ABBREVIATIONS = re.compile(
 _STARTERS = re.compile(
     r"""(?x)
     a|after|all|also|although|an|and|as|at|because|before|but|by|can|do|for|from|he|her|here|his|how|however|i|if|
-    in|is|it|its|let|many|more|most|my|new|no|not|now|of|on|once|one|our|since|so|some|such|that|the|their|then|
+    in|is|it|its|let|many|more|most|my|new|no|not|now|of|on|once|one|our|please|since|so|some|such|that|the|their|then|
     there|these|they|this|those|though|to|under|until|we|what|when|where|which|while|who|why|with|yes|you|your"""
 )
 """Words that begin many sentences: after an abbreviation a capital one of these begins another."""
@@ -31,7 +31,6 @@ _STOP = re.compile(r"(?<![.?!])[.?!]++(?=\s|[)\";}\]*:@'({\[]|$)")
 _CLOSERS = re.compile(r"[\"')\]}]+(?=\s|--|$)")
 _WORDS = re.compile(r"\w+")
 _OPENERS = "\"'([{*_#>-"
-_PUNCTUATION = ",.?!;:"
 _BETWEEN = re.compile(r"[\s«»“”„‘’`;@#$%&?!*\[\](){}<>\"\u2012-\u2015]+|--+|\.{2,}|[:,](?!\d)")
 _CLITIC = re.compile(r"(?i)(?<=[^'])(?:'(?:s|m|d|ll|re|ve)|n't)$")
 
@@ -80,5 +79,11 @@ def _ends(text: str, start: int, stop: re.Match[str]) -> bool:
     if word.isdigit():
         return not following[:1].islower()
     if _ABBREVIATIONS.fullmatch(word) or (len(word) == 1 and word.isalpha()):
-        return following[:1].isupper() and bool(_STARTERS.fullmatch(following.rstrip(_PUNCTUATION).lower()))
+        return following[:1].isupper() and _begins(following)
     return True
+
+
+def _begins(word: str) -> bool:
+    """Whether it is one of the words that begin sentences; `Let's` and `I'm` are."""
+    first = _WORDS.match(word)
+    return first is not None and _STARTERS.fullmatch(first.group().lower()) is not None
