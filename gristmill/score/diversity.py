@@ -45,7 +45,8 @@ def _held(path: str) -> tuple[Hashes, frozenset[bytes]]:
     kind, _, read = batches([path], answer="reference")
     if kind not in ("sample", "label"):
         raise UsageError(f"score diversity:{path}: these are {kind} rows; name a file of rows with a response")
-    grams, texts = [np.empty(0, np.uint64)], set()
+    grams = [np.empty(0, np.uint64)]
+    texts: set[bytes] = set()
     for batch in read:
         items = [Item(text) for text in batch.filter(batch[BAD].is_null())["response"].to_pylist() if text]
         answers = [answer_of(item) for item in items]
@@ -56,9 +57,10 @@ def _held(path: str) -> tuple[Hashes, frozenset[bytes]]:
 
 def _diversity(path: str, items: Sequence[Item]) -> list[Verdict]:
     held, texts = _held(path)
+    answers = [answer_of(item) for item in items]
     return [
         _verdict(grams, held, own=_hash(answer) in texts)
-        for answer, grams in zip(answers := [answer_of(item) for item in items], _grams(answers), strict=True)
+        for answer, grams in zip(answers, _grams(answers), strict=True)
     ]
 
 
