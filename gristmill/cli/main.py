@@ -18,6 +18,7 @@ from gristmill.cli.init import init
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.vote import vote
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
 
@@ -45,6 +46,7 @@ app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
 app.command("score")(score)
+app.command("vote")(vote)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

@@ -19,6 +19,7 @@ from gristmill.score.function import function_score
 from gristmill.score.score import Score
 
 SCORES = {
+    "answer": "gristmill.score.final:answer",
     "choice": "gristmill.score.choice:choice",
     "contains": "gristmill.score.text:contains",
     "diversity": "gristmill.score.diversity:diversity",

@@ -82,7 +82,7 @@ def score_files(
         with Writer(partial / out.name, _schema(schema, names)) as writer:
             for batch in read:
                 good = bad.set_aside(batch)
-                table = _with_copies(pa.Table.from_batches([good]), copies)
+                table = with_copies(pa.Table.from_batches([good]), copies)
                 items = items_of(good)
                 for score, tally in zip(ready, tallies, strict=True):
                     table = _with_verdicts(table, score.name, tally.add(score, items))
@@ -191,7 +191,8 @@ def _schema(scanned: pa.Schema, names: Sequence[str]) -> pa.Schema:
     return marked(pa.schema([fields[0], pa.field("copy", pa.int64()), *fields[1:], *added]))
 
 
-def _with_copies(table: pa.Table, copies: Counter[str]) -> pa.Table:
+def with_copies(table: pa.Table, copies: Counter[str]) -> pa.Table:
+    """A part of a table with its `copy` column; `copies` counts the ids of the parts so far."""
     numbers = []
     for id in table["id"].to_pylist():
         numbers.append(copies[id])

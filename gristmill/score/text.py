@@ -20,7 +20,7 @@ from gristmill.models.answer import split_thinking
 from gristmill.score.score import Item, Score, Verdict, each
 from gristmill.score.sentences import sentences
 
-NO_REFERENCE = Verdict(None, "no_reference", "there is no reference to compare with")
+NO_REFERENCE = Verdict(None, "no_reference")
 SHOWN = 60
 """Characters of evidence."""
 
@@ -81,7 +81,7 @@ def _regex(pattern: str, items: Sequence[Item]) -> list[Verdict]:
     return [
         Verdict(0.0, "wrong", "no match")
         if at < 0
-        else Verdict(1.0, "correct", f"at: {text[at : at + SHOWN].decode(errors='ignore')}")
+        else Verdict(1.0, "correct", f"found: {text[at : at + SHOWN].decode(errors='ignore')}")
         for text, at in zip(texts, places.to_pylist(), strict=True)
     ]
 
