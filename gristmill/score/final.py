@@ -1,7 +1,7 @@
 """The final answer of a response as text, and whether it is that of the reference.
 
 The answer is what stands in the last `\\boxed{…}`, else after the last `####`, else after the last "answer is",
-"Answer:" or "A:" up to the end of its sentence or line, else the whole response. Two answers are equal if they are after
+"Answer:" or "A:" up to the end of its sentence or line, else the whole response. Two answers are equal if they are in
 NFKC, in lower case, with white space folded, without Markdown and quotes around them, a full stop at the end, a dollar
 sign at the start and commas between thousands.
 

@@ -209,7 +209,7 @@ def _compared(
 ) -> dict[str, Any]:
     """The majority against a verifier: how often each is right, and where all but the verifier agree."""
     samples = [value >= HALF for value in checked if value is not None]
-    winners = {vote.winner: vote for vote in found if vote.winner is not None}
+    winners = {row: vote for row, vote in enumerate(found) if vote.winner == row}
     judged = {row: value >= HALF for row in winners if (value := checked[row]) is not None}
     wrong = [row for row, right in judged.items() if not right]
     return {
