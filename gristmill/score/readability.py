@@ -21,7 +21,7 @@ LEAST_WORDS = 20
 
 _WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)*")
 _VOWELS = re.compile(r"[aeiouy]+")
-_APART = re.compile(r"ia|ien|eing|creat")
+_APART = re.compile(r"ia|ien|eing|creat(?!ure)")
 """Neighbouring vowels that are two syllables."""
 _MARKUP = re.compile(r"(?m)^[ \t]*(?:[-*+>#]+|\d+[.)])[ \t]+|[*_`|]")
 _SILENT = re.compile(r"(?:[^laeiouy]|[aeiouy]l)e$|(?<![aeiouytd])(?<!t)ed$|(?<![aeiouycgszx])(?<![cs]h)es$")
@@ -42,10 +42,15 @@ def _readability(grade: bool, item: Item) -> Verdict:
     if (language := language_of(text)[0]) != "en":
         return Verdict(None, "not_english", language)
     a_sentence, a_word = measured(text)
-    ease = 206.835 - 1.015 * a_sentence - 84.6 * a_word
-    level = 0.39 * a_sentence + 11.8 * a_word - 15.59
+    ease, level = ease_and_grade(a_sentence, a_word)
     why = f"ease {ease:.1f}, grade {level:.1f}: {a_sentence:.1f} words a sentence, {a_word:.2f} syllables a word"
     return Verdict(level if grade else ease, "scored", why)
+
+
+def ease_and_grade(words_a_sentence: float, syllables_a_word: float) -> tuple[float, float]:
+    """Flesch's reading ease and the Flesch-Kincaid grade."""
+    ease = 206.835 - 1.015 * words_a_sentence - 84.6 * syllables_a_word
+    return ease, 0.39 * words_a_sentence + 11.8 * syllables_a_word - 15.59
 
 
 def measured(text: str) -> tuple[float, float]:

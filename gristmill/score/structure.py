@@ -25,7 +25,7 @@ _ENVIRONMENT = re.compile(r"\\(begin|end)\{([^{}\n]*)\}")
 _ROW = re.compile(r"[ \t]*\|.*\|[ \t]*")
 _LIST_OR_HEADING = re.compile(r"[ \t]*(?:[-*+#>|]|\d+[.)])")
 _ENDS = re.compile(r"[.!?…:;)\]}>\"'”’»*_`$|。！？।\d]$|\W$")
-_ESCAPED = re.compile(r"\\n(?![a-zA-Z])|&(?:amp|lt|gt|quot|nbsp|#\d+);")
+_ESCAPED = re.compile(r"\\n(?![a-z]|Left|Right)|&(?:amp|lt|gt|quot|nbsp|#\d+);")
 
 
 def structure() -> Score:
