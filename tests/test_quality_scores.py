@@ -12,6 +12,7 @@ from gristmill.score.named import score
 from gristmill.score.readability import ease_and_grade, measured, syllables
 from gristmill.score.score import Item, Verdict
 from gristmill.score.structure import faults
+from tests import tiny_model
 
 GETTYSBURG = (
     "Four score and seven years ago our fathers brought forth on this continent, a new nation, conceived in Liberty, "
@@ -142,3 +143,29 @@ def test_diversity_is_of_the_content_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "q"}\n')
     with pytest.raises(UsageError, match="name a file of rows with a response"):
         score(f"diversity:{tmp_path}/prompts.jsonl")
+
+
+def test_fluency_by_a_model_is_the_mean_log_probability_of_its_tokens(tmp_path: Path) -> None:
+    path = tiny_model.save(tmp_path / "model")
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    made = score(f"fluency:hf:{path}")
+    asked = [{"role": "user", "content": "hi"}]
+    found, again, empty, long = made(
+        [Item("hello", prompt=asked), Item("hello", prompt=asked), Item(""), Item("a" * 600, prompt=asked)]
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(path).eval()
+    tokens = tokenizer.apply_chat_template(asked, tokenize=True, return_dict=False, add_generation_prompt=True)
+    total = 0.0
+    for letter in tokenizer("hello", add_special_tokens=False)["input_ids"]:  # one at a time
+        with torch.no_grad():
+            total += model(torch.tensor([tokens])).logits[0, -1].log_softmax(-1)[letter].item()
+        tokens = [*tokens, letter]
+    assert found.value == pytest.approx(total / 5, abs=1e-4) and again == found
+    assert empty[:2] == (None, "too_short") and "of 600 tokens" in long.why
+    assert set(made.parameters) == {"model"}
+
+
+def test_a_model_of_fluency_is_local() -> None:
+    with pytest.raises(UsageError, match="fluency:hf:PATH"):
+        score("fluency:http://localhost:1/v1#x")

@@ -87,7 +87,7 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
             )
         if check["misconceptions"]:
             lines.append(
-                f"warning: {check['misconceptions']:,} answers that most agree on are wrong by {check['column']}: a "
+                f"warning: by {check['column']} the answer of most is wrong for {check['misconceptions']:,} prompts: a "
                 "shared misconception, or a wrong reference (rows with flag_vote)"
             )
     bad = f" ({summary['rows_bad']:,} bad rows set aside)" if summary["rows_bad"] else ""

@@ -1,6 +1,6 @@
-"""Whether a response looks like running text, by statistics of its characters and words: no model, no key.
+"""Whether a response looks like running text: by statistics of its characters and words, or by a local model.
 
-The value is the share of Gopher's tests that the text passes (Rae et al. 2021, https://arxiv.org/abs/2112.11446,
+Without a model the value is the share of Gopher's tests that the text passes (Rae et al. 2021, https://arxiv.org/abs/2112.11446,
 appendix A.1.1 and table A1): the mean word has 3 to 10 characters; at least 80 % of the words have a letter; there is
 at most one `#` or ellipsis to ten words; English text has at least two of `the be to of and that have with`; no word
 n-gram repeats beyond the limits of table A1. The limits are the paper's, for web pages.
@@ -18,8 +18,10 @@ from functools import partial
 
 import pyarrow as pa
 
+from gristmill.errors import UsageError
 from gristmill.filter.limits import DUPLICATE_LIMITS, TOP_LIMITS
 from gristmill.filter.measures import repetition
+from gristmill.score import perplexity
 from gristmill.score.score import Item, Score, Verdict
 from gristmill.score.text import answer_of
 
@@ -30,12 +32,19 @@ _SYMBOL = re.compile(r"#|\.\.\.|…")
 _EDGES = "\"'“”‘’()[]{}<>*_`.,;:!?"
 
 
-def fluency(*, english: bool = True) -> Score:
-    """The share of Gopher's tests that a response passes, 0 to 1, `scored`; `why` names those it fails.
+def fluency(argument: str | None = None, *, english: bool = True) -> Score:
+    """hf:PATH, or nothing. Nothing: the share of Gopher's tests that a response passes, 0 to 1, `scored`; `why` names
+    those it fails. With `english=false` there is no test for English words. `too_short` for fewer than 20 words has no
+    value.
 
-    With `english=false` there is no test for English words. `too_short` for fewer than 20 words has no value.
+    `hf:PATH`: the mean log-probability of its tokens by these weights, at most 0 (`perplexity.py`). Raises UsageError.
     """
-    return Score("fluency", "1", partial(_fluency, english), {"english": english})
+    if argument is None:
+        return Score("fluency", "1", partial(_fluency, english), {"english": english})
+    if not argument.startswith("hf:"):
+        raise UsageError(f"score fluency:{argument}: a model is local weights; write fluency:hf:PATH")
+    path = argument.removeprefix("hf:")
+    return Score("fluency", "1", partial(perplexity.judge, path), {"model": perplexity.content(path)})
 
 
 def _fluency(english: bool, items: Sequence[Item]) -> list[Verdict]:

@@ -1,8 +1,8 @@
 """Whether a response has the tags that were asked for, in order, once each: `<think>…</think>`, then the answer.
 
-DeepSeek-R1's format reward (https://arxiv.org/abs/2501.12948, section 2.2.2: reasoning between `<think>` tags, answer
-between `<answer>` tags), as 1 or 0. A response whose reasoning the server split off has its `<think>` block in the
-column `reasoning`.
+The format reward and the template of DeepSeek-R1-Zero (https://arxiv.org/abs/2501.12948, section 2.2: reasoning between
+`<think>` tags, then the answer between `<answer>` tags), as 1 or 0. A response whose reasoning the server split off has
+its `<think>` block in the column `reasoning`.
 
 Not covered: attributes in tags, tags in one another, and what stands between them.
 """
