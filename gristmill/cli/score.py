@@ -40,10 +40,10 @@ def score(
     """
     from gristmill.progress import shown
     from gristmill.run import Run
-    from gristmill.score.named import score as named
+    from gristmill.score.named import scores as named
     from gristmill.score.pipeline import score_files
 
-    scores = [named(each) for each in by]
+    scores = [score for each in by for score in named(each)]
     with shown() as say:
         summary = score_files(
             inputs,
@@ -61,10 +61,13 @@ def score(
 
 
 def _printed(summary: Mapping[str, Any], out: Path) -> str:
+    from gristmill.score.judge_report import words_of
+
     lines = []
     for name, told in summary["scores"].items():
         mean = "none judged" if told["mean"] is None else f"mean {told['mean']:.4f} of {told['judged']:,} judged"
         words = ", ".join(f"{count:,} {word}" for word, count in told["verdicts"].items())
         lines.append(f"{name:<16} {mean}: {words}; {told['cache_hits']:,} known before")
+        lines += [f"  {line}" for line in words_of(told.get("report") or {})]
     bad = f" ({summary['rows_bad']:,} bad rows set aside)" if summary["rows_bad"] else ""
     return "\n".join([*lines, f"{summary['rows']:,} rows{bad} in {out}"])

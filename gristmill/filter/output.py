@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gristmill import progress
-from gristmill.export import training_row
+from gristmill.export.messages import training_row
 from gristmill.filter.balance import Balance
 from gristmill.filter.diversity import Diversity
 from gristmill.filter.row_keys import Ints

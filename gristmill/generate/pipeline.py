@@ -78,7 +78,7 @@ def generate_rows(
     if first is None:
         raise UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     schema = _schema(first)
-    asking = _Asking(Tally(prices or {}), goal, budget)
+    asking = Asking(Tally(prices or {}), goal, budget)
     todo = candidates(chain([first], prompts), models, plan)
     with space_wanted("the output", out), beside(out) as partial:
         file = partial / out.name
@@ -114,7 +114,7 @@ def generate_rows(
     return summary
 
 
-class _Asking:
+class Asking:
     """Calls under way: what was counted, and why they ended early."""
 
     def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):

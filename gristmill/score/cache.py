@@ -17,12 +17,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
+from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
 from gristmill.database import Database, Migrations
 from gristmill.disk import space_wanted
 from gristmill.ledger import UNUSABLE, Owner, is_alive, this_process
-from gristmill.score.score import TRANSIENT, Item, Score, Verdict
+from gristmill.score.score import TRANSIENT, Item, Judge, Score, Verdict
 
 FILE = "scores.sqlite"
 
@@ -140,8 +141,18 @@ class Scores:
             thread.join()
 
 
+@runtime_checkable
+class Remembers(Protocol):
+    """A judge that keeps something in the run: answers of models, verdicts of its parts."""
+
+    def within(self, scores: Scores) -> Judge:
+        """The same judge, keeping it in the run that `scores` belongs to."""
+
+
 def cached(score: Score, scores: Scores) -> Score:
     """The score, asking `scores` first and telling it what was reached."""
+    if isinstance(score.judge, Remembers):
+        score = replace(score, judge=score.judge.within(scores))
     return replace(score, judge=partial(_judged, score, scores))
 
 

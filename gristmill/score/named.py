@@ -29,6 +29,7 @@ SCORES = {
     "instructions": "gristmill.score.instructions:instructions",
     "instructions_loose": "gristmill.score.instructions:instructions_loose",
     "json": "gristmill.score.json_score:json",
+    "judge": "gristmill.score.judge:judges",
     "language": "gristmill.score.text:language",
     "length": "gristmill.score.text:length",
     "readability": "gristmill.score.readability:readability",
@@ -45,35 +46,52 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def score(spec: str, **parameters: Any) -> Score:
-    """The score that a text names. Raises UsageError for a name, an argument or a parameter that it does not take."""
+    """The score that a text names; raises UsageError where it names several, and whatever `scores` raises."""
+    found = scores(spec, **parameters)
+    if len(found) > 1:
+        names = ", ".join(each.name for each in found)
+        raise UsageError(f"score {spec}: it has several axes ({names}); name one: {spec},axis={found[0].name}")
+    return found[0]
+
+
+def scores(spec: str, **parameters: Any) -> list[Score]:
+    """The scores that a text names: one, but for a judge with several axes.
+
+    Raises UsageError for a name, an argument or a parameter that it does not take.
+    """
     head, *rest = _PARAMETERS.split(spec) if ":" in spec else spec.split(",")
     name, _, argument = head.partition(":")
     parameters = {**dict(_parameter(spec, each) for each in rest), **parameters}
     renamed = parameters.pop("name", None)
     if name.endswith(".py"):
-        found = function_score(name, argument, parameters)
+        found = [function_score(name, argument, parameters)]
     elif name in SCORES:
         module, _, builder = SCORES[name].partition(":")
         found = _built(getattr(import_module(module), builder), name, argument, parameters)
     else:
         raise UsageError(f"score {name}: no such score; allowed are {', '.join(sorted(SCORES))}, and FILE.py:FUNCTION")
-    return replace(found, name=_usable(spec, renamed)) if renamed is not None else found
+    if renamed is None:
+        return found
+    if len(found) > 1:
+        raise UsageError(f"score {spec}: name={renamed} for several axes; name an axis as well: axis={found[0].name}")
+    return [replace(found[0], name=_usable(spec, renamed))]
 
 
-def _built(build: Callable[..., Score], name: str, argument: str, parameters: dict[str, Any]) -> Score:
+def _built(
+    build: Callable[..., Score | list[Score]], name: str, argument: str, parameters: dict[str, Any]
+) -> list[Score]:
     """Call a builder; its first parameter is `argument` if it takes one, the others are keyword-only."""
     allowed = inspect.signature(build).parameters
     if argument and "argument" not in allowed:
         raise UsageError(f"score {name}:{argument}: {name} takes no argument; write {name}")
     if "argument" in allowed and not argument and allowed["argument"].default is inspect.Parameter.empty:
-        raise UsageError(
-            f"score {name}: it needs an argument; write {name}:{build.__doc__ or 'ARGUMENT'}".split("\n")[0]
-        )
+        raise UsageError(f"score {name}: it needs an argument; write {name}:ARGUMENT")
     settable = [each for each in allowed if each != "argument"]
     for each in parameters:
         if each not in settable:
             raise UsageError(f"score {name}: no parameter {each!r}; allowed: {', '.join([*settable, 'name'])}")
-    return build(*([argument] if argument else []), **parameters)
+    found = build(*([argument] if argument else []), **parameters)
+    return found if isinstance(found, list) else [found]
 
 
 def _parameter(spec: str, text: str) -> tuple[str, Any]:

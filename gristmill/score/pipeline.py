@@ -36,12 +36,16 @@ BAD_SHOWN = 20
 
 
 def items_of(rows: pa.RecordBatch | pa.Table) -> list[Item]:
-    """The rows of a SAMPLE or LABEL table as items; columns that are not there are empty."""
+    """The rows of a table as items; columns that are not there are empty. A preference is its chosen response, with
+    the rejected one as `other`."""
     empty = [None] * rows.num_rows
     columns = [rows[name].to_pylist() if name in rows.schema.names else empty for name in READ]
+    if "chosen" in rows.schema.names:
+        columns[0] = rows["chosen"].to_pylist()
+    others = rows["rejected"].to_pylist() if "rejected" in rows.schema.names else empty
     return [
-        Item(response, reference, prompt or (), reasoning, orjson.loads(meta) if meta else {})
-        for response, reference, prompt, reasoning, meta in zip(*columns, strict=True)
+        Item(response, reference, prompt or (), reasoning, orjson.loads(meta) if meta else {}, other)
+        for response, reference, prompt, reasoning, meta, other in zip(*columns, others, strict=True)
     ]
 
 
@@ -72,7 +76,7 @@ def score_files(
     stages, cache = Stages(say), Scores(run.path)
     ready = [cached(score, cache) for score in scores]
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
-    _check_kind(kind)
+    _check_kind(kind, scores)
     tallies = [Tally(score) for score in scores]
     bad = BadRows()
     copies: Counter[str] = Counter()
@@ -96,11 +100,12 @@ def score_files(
             "rows": rows,
             "rows_bad": bad.count,
             "bad_rows": bad.first,
-            "scores": {tally.score.name: tally.summary(cache) for tally in tallies},
+            "scores": {tally.score.name: _calibrated(tally.summary(cache), tally.score, run) for tally in tallies},
             "seconds": round(time.monotonic() - started, 2),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
-        params = {"inputs": [paths] if isinstance(paths, str) else list(paths), "scores": names}
+        inputs = [paths] if isinstance(paths, str) else list(paths)
+        params = {"inputs": inputs, "scores": {score.name: score.fingerprint for score in scores}}
         run.output(out, "score", params=params, counts={"rows": rows}, beside=partial / out.name)
     if failed := next((tally for tally in tallies if tally.failed > max_failures * rows), None):
         raise Refused(
@@ -110,11 +115,26 @@ def score_files(
     return summary
 
 
+def _calibrated(summary: dict[str, Any], score: Score, run: Run) -> dict[str, Any]:
+    """A judge's summary, with what the run knows of its agreement with people."""
+    if "report" in summary:
+        known = [each for each in run.outputs() if each.name == "calibrate"]
+        for each in reversed(known):
+            if each.params.get("fingerprint") == score.fingerprint:
+                told = ", ".join(
+                    f"{name} {value:.3g}" for name, value in each.counts.items() if isinstance(value, float)
+                )
+                summary["report"]["calibrated"] = f"calibrated against people: {told} ({each.path})"
+                break
+    return summary
+
+
 class Tally:
     """What a score has said so far."""
 
     def __init__(self, score: Score):
         self.score = score
+        self.report = score.report() if score.report else None
         self.verdicts: Counter[str] = Counter()
         self.total, self.judged = 0.0, 0
         self.seconds = 0.0
@@ -125,6 +145,8 @@ class Tally:
         began = time.monotonic()
         verdicts = judge(items)
         self.seconds += time.monotonic() - began
+        if self.report:
+            self.report.add(items, verdicts)
         for verdict in verdicts:
             self.verdicts[verdict.verdict] += 1
             if verdict.value is not None:
@@ -149,6 +171,7 @@ class Tally:
             "verdicts": dict(self.verdicts.most_common()),
             "cache_hits": cache.hits[self.score.name],
             "seconds": round(self.seconds, 2),
+            **({"report": self.report.summary()} if self.report else {}),
         }
 
 
@@ -168,11 +191,14 @@ class BadRows:
         return batch.filter(batch[BAD].is_null())
 
 
-def _check_kind(kind: Kind) -> None:
-    if kind not in ("sample", "label"):
-        raise UsageError(
-            f"score: these are {kind} rows, and a score judges responses; name a column with --map response=…"
-        )
+def _check_kind(kind: Kind, scores: Sequence[Score]) -> None:
+    """Raise UsageError for a score that these rows give nothing to judge."""
+    if kind == "prompt":
+        raise UsageError("score: these are prompt rows, and a score judges responses; name them with --map response=…")
+    for score in scores:
+        if score.pairwise != (kind == "preference"):
+            wanted = "preference rows (chosen, rejected)" if score.pairwise else "rows with one response"
+            raise UsageError(f"score {score.name}: these are {kind} rows, and it judges {wanted}")
 
 
 def _schema(scanned: pa.Schema, names: Sequence[str]) -> pa.Schema:
@@ -192,7 +218,7 @@ def _schema(scanned: pa.Schema, names: Sequence[str]) -> pa.Schema:
 
 
 def with_copies(table: pa.Table, copies: Counter[str]) -> pa.Table:
-    """A part of a table with its `copy` column; `copies` counts the ids of the parts so far."""
+    """The table with the column `copy`; `copies` counts the ids over the tables so far."""
     numbers = []
     for id in table["id"].to_pylist():
         numbers.append(copies[id])

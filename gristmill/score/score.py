@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -32,6 +32,8 @@ class Item:
     prompt: Sequence[Mapping[str, Any]] = ()
     reasoning: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
+    other: str | None = None
+    """The response that `response` is compared with, for a pairwise score: a preference's `rejected`."""
 
     @property
     def question(self) -> str:
@@ -52,13 +54,23 @@ class Verdict(NamedTuple):
 Judge = Callable[[Sequence[Item]], Sequence[Verdict]]
 
 
+class Report(Protocol):
+    """What there is to tell of many verdicts together."""
+
+    def add(self, items: Sequence[Item], verdicts: Sequence[Verdict]) -> None:
+        """Count a batch."""
+
+    def summary(self) -> dict[str, Any]:
+        """Everything so far, as JSON."""
+
+
 @dataclass(frozen=True)
 class Score:
     """A named judge of items. It can be pickled if `judge` can: a function of a module, or a `partial` of one.
 
     `version` changes when the same item may be judged otherwise, `parameters` are what the caller set, and `reads`
     names the fields of `meta` that are looked at, None for all (prompt, response, reasoning and reference always may
-    be).
+    be). A `pairwise` score compares an item's response with its `other`. `report` makes an empty report.
     """
 
     name: str
@@ -66,6 +78,8 @@ class Score:
     judge: Judge
     parameters: Mapping[str, Any] = field(default_factory=dict)
     reads: Sequence[str] | None = ()
+    pairwise: bool = False
+    report: Callable[[], Report] | None = None
 
     def __call__(self, items: Sequence[Item]) -> list[Verdict]:
         """A verdict for each item; one without a response is `no_response`. Raises ValueError for a judge that gives
@@ -82,13 +96,18 @@ class Score:
             raise ValueError(f"score {self.name} gave more verdicts than the {len(there)} items it was given")
         return result
 
+    @property
+    def fingerprint(self) -> str:
+        """What it is: 32 hex digits of its name, version and parameters."""
+        return blake2b(self._of_itself, digest_size=16).hexdigest()
+
     @cached_property
     def _of_itself(self) -> bytes:
         return prefixed([self.name, self.version, orjson.dumps(self.parameters, option=_SORTED).decode()])
 
     def key(self, item: Item) -> bytes:
         """What a verdict on this item is remembered by, 16 bytes."""
-        fields: list[str | None] = [item.response, item.reference, item.reasoning]
+        fields: list[str | None] = [item.response, item.reference, item.reasoning, item.other]
         for turn in item.prompt:
             fields += (turn["role"], turn["content"], turn.get("extra"))
         read = item.meta if self.reads is None else {name: item.meta.get(name) for name in self.reads}
