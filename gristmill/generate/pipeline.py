@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gristmill import __version__, progress
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
-from gristmill.errors import Refused, UsageError
+from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.generate.accept import Step, accept
 from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
 from gristmill.generate.tally import Tally
@@ -54,7 +54,7 @@ class Goal:
 def generate_rows(
     prompts: Iterable[Row],
     models: Sequence[Model],
-    out: Path,
+    out: str | Path,
     plan: Plan,
     *,
     run: Run,
@@ -70,6 +70,7 @@ def generate_rows(
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
     """
+    out = Path(out)
     check_replaceable(out, "generate", force=force)
     started = time.monotonic()
     stages = Stages(say)
@@ -120,7 +121,7 @@ class Asking:
     def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):
         self.tally, self.goal, self.budget = tally, goal, budget
         self.copies = Copies()
-        self.stop: Refused | None = None
+        self.stop: Refused | BadInput | None = None
 
     def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
         """The rows of candidates, counted; ends early when something stops the calls."""
@@ -131,8 +132,8 @@ class Asking:
                 progress.advance(1)
                 if refusal := self._refusal():
                     raise refusal
-        except Refused as refusal:
-            self.stop = refusal
+        except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
+            self.stop = stop
 
     def _refusal(self) -> Refused | None:
         """Why no further row may be taken, judged by the candidates so far in their order."""
@@ -141,7 +142,7 @@ class Asking:
             return self._too_many()
         return self.budget.refusal_at(tally.cost, tally.tokens) if self.budget else None
 
-    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | None:
+    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | BadInput | None:
         """Why the answer is no, for people; None where it is yes."""
         tally, wanted = self.tally, self.goal.accept
         stop = self.stop
