@@ -11,16 +11,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 
-from gristmill.errors import UsageError
+from gristmill.errors import GristmillError, UsageError
 from gristmill.models.drive import Job, completions
 from gristmill.models.protocol import Choice, Completion, Model, Request
 from gristmill.records import row_id
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def candidates(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> I
     """The candidates of prompts (PROMPT rows), in the order in which they count: by prompt, sample, rung, model."""
     rounds = 1 if plan.together else plan.n
     for prompt in prompts:
-        messages = [_sent(message) for message in prompt["prompt"]]
+        messages = [sent(message) for message in prompt["prompt"]]
         tools = orjson.loads(prompt["tools"]) if prompt.get("tools") else None
         first = 0
         for number in range(rounds):
@@ -97,15 +98,36 @@ def samples(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> Iter
 
 def answered(asked: Iterable[Candidate]) -> Iterator[tuple[Candidate, Completion]]:
     """The candidates with what became of each, in their order."""
-    ahead: deque[Candidate] = deque()
+    for candidate, (completion,) in gathered((candidate, [candidate]) for candidate in asked):
+        yield candidate, completion
+
+
+def gathered(tasks: Iterable[tuple[T, Sequence[Candidate]]]) -> Iterator[tuple[T, list[Completion]]]:
+    """Each thing with the answers to what is asked for it (it may be nothing), in their order.
+
+    `tasks` may itself come of answers: an error of ours that ends it is raised when all that came before is answered.
+    """
+    ahead: deque[tuple[T, int]] = deque()
+    ended: list[GristmillError] = []
 
     def jobs() -> Iterator[Job]:
-        for candidate in asked:
-            ahead.append(candidate)
-            yield candidate.model, candidate.request
+        try:
+            for thing, asked in tasks:
+                ahead.append((thing, len(asked)))
+                yield from ((candidate.model, candidate.request) for candidate in asked)
+        except GristmillError as error:
+            ended.append(error)
 
+    found: list[Completion] = []
     for completion in completions(jobs()):
-        yield ahead.popleft(), completion
+        found.append(completion)
+        while ahead and ahead[0][1] <= len(found):
+            thing, count = ahead.popleft()
+            yield thing, found[:count]
+            del found[:count]
+    yield from ((thing, []) for thing, _ in ahead)  # for which nothing is asked
+    if ended:
+        raise ended[0]
 
 
 def rows_of(candidate: Candidate, completion: Completion, cost: float | None = None) -> Iterator[Row]:
@@ -143,15 +165,15 @@ class Copies:
         self._seen: dict[bytes, int] = {}
 
     def numbered(self, row: Row) -> Row:
-        """The row with its key first."""
-        id = row_id("sample", row)
+        """The row with its key first; one that has an `id` keeps it."""
+        id = row.get("id") or row_id("sample", row)
         digest = bytes.fromhex(id[3:])
         copy = self._seen.get(digest, 0)
         self._seen[digest] = copy + 1
-        return {"id": id, "copy": copy, **row}
+        return {**row, "id": id, "copy": copy}
 
 
-def _sent(message: Mapping[str, Any]) -> dict[str, Any]:
+def sent(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as it is sent: what it carries in `extra` (tool calls, names) goes beside its role and content."""
     extra = orjson.loads(message["extra"]) if message.get("extra") else {}
     return {"role": message["role"], "content": message["content"], **extra}
