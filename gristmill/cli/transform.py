@@ -133,7 +133,8 @@ def transform(
         columns = pairs("--map", mapping)
         originals = Originals(inputs, found, run=memory, columns=columns, limit=limit, max_bad=most_bad)
         if dry_run:
-            told = _estimated(originals, done, plan, opened.answerers(specs), wanted)
+            judging = opened.answerers([check or specs[0]])[0] if done.judge and done.judge.calls else None
+            told = _estimated(originals, done, plan, opened.answerers(specs), judging=judging, share=wanted)
             typer.echo(json.dumps(told) if as_json else expected(told))
             return
         if preview:
@@ -194,18 +195,35 @@ def _judge(
 
 
 def _estimated(
-    originals: Originals, done: Transform, plan: Plan, answerers: Sequence[Answerer], share: float | None
+    originals: Originals,
+    done: Transform,
+    plan: Plan,
+    answerers: Sequence[Answerer],
+    *,
+    judging: Answerer | None,
+    share: float | None,
 ) -> dict[str, Any]:
-    """What a transform will take, its judge left out."""
+    """What a transform will take, with what `judging` its results takes."""
     from gristmill.generate.estimate import estimate
+    from gristmill.generate.judged import Result
+    from gristmill.generate.sample import Plan
     from gristmill.generate.transform_pipeline import to_change
 
     if share is not None:
         done = replace(done, only=frozenset(to_change(originals, done, plan, share)))
     told = estimate(done.prompts(originals), sum(1 for _ in done.prompts(originals)), answerers, plan)
-    each = done.judge.calls if done.judge else 0
-    judged = f"; then {each} a result to judge it, not counted here" if each else ""
-    return {"source": f"{done.op.name}: {originals.count:,} rows, {len(originals.bad):,} set aside{judged}", **told}
+    told["source"] = f"{done.op.name}: {originals.count:,} rows, {len(originals.bad):,} set aside"
+    if (judge := done.judge) and judge.calls and judging:
+        asks = (judge.asks(Result(row, row, "")) for row in originals)
+        prompts = ({"prompt": ask.request.messages} for asked in asks for ask in asked[:1])
+        one = next(iter(originals))
+        sampling = judge.asks(Result(one, one, ""))[0].request.sampling
+        more = estimate(prompts, told["calls"], [judging], Plan(n=judge.calls, sampling=sampling))
+        told["source"] += f"; {judge.calls} of its calls a result are to judge it"
+        told["models"] += more["models"]
+        told["calls"] += more["calls"]
+        told["cost"] = None if None in (told["cost"], more["cost"]) else round(told["cost"] + more["cost"], 6)
+    return told
 
 
 def _show(originals: Originals, done: Transform, asked: Sequence[Model], plan: Plan, count: int) -> None:

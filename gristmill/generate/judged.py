@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, Protocol
 import orjson
 
 from gristmill.filter.marks import evidence
+from gristmill.generate.direct import marked_answer
 from gristmill.generate.op_file import Op
-from gristmill.generate.ops import HERE
+from gristmill.generate.ops import OPS
 from gristmill.generate.sample import Candidate, Row, sent
 from gristmill.models.protocol import Completion, Model, Request
 from gristmill.score.score import Item, Score, Verdict
@@ -68,7 +69,7 @@ class Compared:
 
     def __init__(self, model: Model, direction: str):
         self.model, self.direction = model, direction
-        self.op = Op.load(HERE / "difficulty.yaml")
+        self.op = Op.load(OPS / "difficulty.yaml")
 
     def asks(self, result: Result) -> list[Candidate]:
         """The question in both orders."""
@@ -147,8 +148,8 @@ class Measured:
 
 
 class Verified:
-    """Whether the answer is still right: 1 by a score, against the reference, or the original's answer where there is
-    none. `model` answers the question where the transform made a question alone; None where it made an answer."""
+    """Whether the answer is still right: 1 by a score, against the reference, or the original's answer (what is marked
+    as such, if something is) where there is none. `model` answers the question where the transform made a question alone; None where it made an answer."""
 
     def __init__(self, score: Score, model: Model | None):
         self.score, self.model = score, model
@@ -179,8 +180,16 @@ class Verified:
         text: str | None = result.text
         if self.model is not None:
             text = answers[0].choices[0].text if answers[0].choices else None
+        elif result.row["reasoning"] == text:  # what is right or wrong about reasoning is where it leads
+            text = _final(text)
         reference = result.original.get("reference")
-        return item_of(result.row, text, reference if reference is not None else result.original.get("response"))
+        return item_of(result.row, text, _final(result.original.get("response")) if reference is None else reference)
+
+
+def _final(text: str | None) -> str | None:
+    """The answer that a text marks, or all of it."""
+    marked = marked_answer(text or "")
+    return marked.answer if marked else text
 
 
 def item_of(row: Mapping[str, Any], response: str | None, reference: str | None) -> Item:

@@ -22,7 +22,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, ValidationError, model_validator
 
 from gristmill.errors import UsageError
-from gristmill.generate.ops import HERE, op_names
+from gristmill.generate.ops import OPS, op_names
 from gristmill.generate.skeleton import Skeleton
 from gristmill.generate.yaml_file import read_yaml
 from gristmill.keys import key_of
@@ -134,7 +134,7 @@ def op_of(name: str | None, template: str | Path | None = None) -> Op:
         return Op.load(template or "")
     if name not in op_names():
         raise UsageError(f"--op {name}: allowed are {', '.join(op_names())}; or --template FILE for one of your own")
-    return Op.load(HERE / f"{name}.yaml")
+    return Op.load(OPS / f"{name}.yaml")
 
 
 def _first(error: ValidationError) -> str:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-HERE = Path(__file__).parent
+OPS = Path(__file__).parent
 
 
 def op_names() -> list[str]:
     """The names of the shipped transforms, sorted."""
-    return sorted(path.stem for path in HERE.glob("*.yaml") if path.stem != "difficulty")
+    return sorted(path.stem for path in OPS.glob("*.yaml") if path.stem != "difficulty")
