@@ -148,8 +148,11 @@ class Measured:
 
 
 class Verified:
-    """Whether the answer is still right: 1 by a score, against the reference, or the original's answer (what is marked
-    as such, if something is) where there is none. `model` answers the question where the transform made a question alone; None where it made an answer."""
+    """Whether the answer is still right: 1 by a score, against the reference, or where there is none against the
+    original's answer (what is marked as such, if something is).
+
+    `model` answers the question where the transform made a question alone; None where it made an answer.
+    """
 
     def __init__(self, score: Score, model: Model | None):
         self.score, self.model = score, model
