@@ -93,7 +93,7 @@ def test_faults_that_pass_cost_no_row(tmp_path: Path, table: Path, monkeypatch: 
     assert pq.read_table(out)["error"].null_count == ROWS
 
 
-@pytest.mark.parametrize(("fault", "said"), [("401", "is not accepted"), ("unknown-model", "check the name")])
+@pytest.mark.parametrize(("fault", "said"), [("401", "401 Incorrect API key"), ("unknown-model", "check the name")])
 def test_what_every_call_would_meet_is_one_line(
     tmp_path: Path, table: Path, fault: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

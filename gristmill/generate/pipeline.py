@@ -144,8 +144,9 @@ class Asking:
                 costs = [cost for call in calls if (cost := self.tally.add(*call)) is not None]
                 yield from map(self.copies.numbered, rows(sum(costs) if costs else None))
                 progress.advance(1)
-                if refusal := self._refusal():
-                    raise refusal
+                if refusal := self._refusal():  # not raised: its traceback would keep the calls in the air
+                    self.stop = refusal
+                    return
         except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
             self.stop = stop
 

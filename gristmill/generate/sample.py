@@ -11,17 +11,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
-from gristmill.errors import GristmillError, UsageError
+from gristmill.errors import UsageError
 from gristmill.models.drive import Job, completions
 from gristmill.models.protocol import Choice, Completion, Model, Request
 from gristmill.records import row_id
 
 Row = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -98,36 +97,15 @@ def samples(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> Iter
 
 def answered(asked: Iterable[Candidate]) -> Iterator[tuple[Candidate, Completion]]:
     """The candidates with what became of each, in their order."""
-    for candidate, (completion,) in gathered((candidate, [candidate]) for candidate in asked):
-        yield candidate, completion
-
-
-def gathered(tasks: Iterable[tuple[T, Sequence[Candidate]]]) -> Iterator[tuple[T, list[Completion]]]:
-    """Each thing with the answers to what is asked for it (it may be nothing), in their order.
-
-    `tasks` may itself come of answers: an error of ours that ends it is raised when all that came before is answered.
-    """
-    ahead: deque[tuple[T, int]] = deque()
-    ended: list[GristmillError] = []
+    ahead: deque[Candidate] = deque()
 
     def jobs() -> Iterator[Job]:
-        try:
-            for thing, asked in tasks:
-                ahead.append((thing, len(asked)))
-                yield from ((candidate.model, candidate.request) for candidate in asked)
-        except GristmillError as error:
-            ended.append(error)
+        for candidate in asked:
+            ahead.append(candidate)
+            yield candidate.model, candidate.request
 
-    found: list[Completion] = []
     for completion in completions(jobs()):
-        found.append(completion)
-        while ahead and ahead[0][1] <= len(found):
-            thing, count = ahead.popleft()
-            yield thing, found[:count]
-            del found[:count]
-    yield from ((thing, []) for thing, _ in ahead)  # for which nothing is asked
-    if ended:
-        raise ended[0]
+        yield ahead.popleft(), completion
 
 
 def rows_of(candidate: Candidate, completion: Completion, cost: float | None = None) -> Iterator[Row]:

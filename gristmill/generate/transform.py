@@ -9,10 +9,12 @@ is dropped as `unchanged`; what a judge (`judged.py`) rejects is dropped with it
 Not covered: answers to the questions that `harder` and `easier` make (`gristmill generate OUT.parquet`).
 """
 
+import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,7 +24,9 @@ from gristmill.generate.judged import Judge, Result, drop
 from gristmill.generate.op_file import SET, Op
 from gristmill.generate.originals import values_of
 from gristmill.generate.pipeline import Made
-from gristmill.generate.sample import Candidate, Plan, Row, candidates, gathered, rows_of
+from gristmill.generate.sample import Candidate, Plan, Row, candidates, rows_of
+from gristmill.models.drive import answer, finished
+from gristmill.models.limits import GOES_ON
 from gristmill.models.protocol import Completion, Model
 from gristmill.shapes import message
 
@@ -156,53 +160,55 @@ def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
+class _Worked(NamedTuple):
+    """An original with its results, and all its calls; `judging` are those of them that judge each result."""
+
+    row: Row
+    results: list[Result]
+    calls: list[Call]
+    judging: list[list[Completion]]
+
+
 def transformed(rows: Iterable[Row], transform: Transform, models: Sequence[Model], plan: Plan) -> Iterator[Made]:
     """The results of rows with their calls, original by original, in order.
 
     Raises, after what came before, what ended the calls: UsageError, Refused, OutOfSpace.
     """
-    judge = transform.judge
-    asked = ((row, _candidates(row, transform, models, plan)) for row in rows)
-    answered = _gathered(asked, calling=bool(models))
-    made = (_called(row, calls, transform) for row, calls in answered)
-    judged = ((each, [call for result in each[1] for call in _asks(judge, result)]) for each in made)
-    for batch in _batches(_gathered(judged, calling=judge is not None and judge.calls > 0)):
-        if judge:
-            judge.settle([pair for (_, results), calls in batch for pair in _with_answers(judge, results, calls)])
-        for ((row, calls), results), more in batch:
-            yield Made([*calls, *more], _rows(row, results, transform))
+    works = (partial(_worked, row, transform, models, plan) for row in rows)
+    for batch in _batches(finished(works)):
+        if transform.judge:
+            pairs = (pair for each in batch for pair in zip(each.results, each.judging, strict=True))
+            transform.judge.settle([pair for pair in pairs if pair[0].row.get("drop_rule") is None])
+        for each in batch:
+            yield Made(each.calls, _rows(each.row, each.results, transform))
 
 
-def _candidates(row: Row, transform: Transform, models: Sequence[Model], plan: Plan) -> list[Candidate]:
-    return list(candidates(transform.prompts([row]), models, plan))
-
-
-def _gathered(tasks: Iterable[tuple[Any, list[Candidate]]], *, calling: bool) -> Iterator[tuple[Any, list[Call]]]:
-    """`gathered`, with each answer beside what was asked; without `calling`, nothing is asked for anything."""
-    if not calling:
-        yield from ((thing, []) for thing, _ in tasks)
-        return
-    paired = (((thing, asked), asked) for thing, asked in tasks)
-    for (thing, asked), answers in gathered(paired):
-        yield thing, list(zip(asked, answers, strict=True))
-
-
-def _called(row: Row, calls: list[Call], transform: Transform) -> tuple[tuple[Row, list[Call]], list[Result]]:
-    return (row, calls), transform.results(row, calls) if transform.chosen(row) else []
-
-
-def _asks(judge: Judge | None, result: Result) -> list[Candidate]:
-    return judge.asks(result) if judge and result.row.get("drop_rule") is None else []
-
-
-def _with_answers(
-    judge: Judge, results: Sequence[Result], calls: Sequence[Call]
-) -> Iterator[tuple[Result, Sequence[Completion]]]:
-    """The results that are to be judged, each with the answers to what was asked for it."""
-    answers = iter([completion for _, completion in calls])
+async def _worked(row: Row, transform: Transform, models: Sequence[Model], plan: Plan) -> _Worked:
+    """All that is asked about a row: the transform, then what its results are judged by."""
+    if not transform.chosen(row):
+        return _Worked(row, [], [], [])
+    calls = await _answered(list(candidates(transform.prompts([row]), models, plan)))
+    results = transform.results(row, calls)
+    judge, judging = transform.judge, []
+    GOES_ON.set(True)
     for result in results:
-        if result.row.get("drop_rule") is None:
-            yield result, [next(answers) for _ in range(judge.calls)]
+        asked = judge.asks(result) if judge and result.row.get("drop_rule") is None else []
+        more = await _answered(asked)
+        judging.append([completion for _, completion in more])
+        calls += more
+    return _Worked(row, results, calls, judging)
+
+
+async def _answered(asked: Sequence[Candidate]) -> list[Call]:
+    """Candidates with their answers; all are in the air at once, and none is left there by an error."""
+    tasks = [asyncio.ensure_future(answer(candidate.model, candidate.request)) for candidate in asked]
+    try:
+        return list(zip(asked, await asyncio.gather(*tasks), strict=True))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def _rows(row: Row, results: Sequence[Result], transform: Transform) -> Any:
