@@ -94,8 +94,11 @@ def test_a_template_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
         ("name: a\nneeds: [response]\nmakes: [answer]\nprompt: x", "makes.0"),
         ("name: a\nneeds: [response]\nmakes: [response]\nkeeps: [response]\nprompt: x", "both made and kept"),
         ("name: a\nneeds: [response]\nmakes: [response]\nmoves: harder\nprompt: x", "moves is for"),
-        ("name: a\nneeds: [response]\nmakes: [response]\nprompt: x\nslots: {}", "slots: unknown key; allowed are name"),
-        ("name: a\nneeds: [response]\nmakes: [response]", "prompt: missing"),
+        (
+            "name: a\nneeds: [response]\nmakes: [response]\nprompt: x\nslots: {}",
+            "slots: unknown key; it must be",
+        ),
+        ("name: a\nneeds: [response]\nmakes: [response]", "prompt: Field required"),
         ("name: a\nneeds: [response]\nmakes: [response]\nprompt: '{{ response'", "not a Jinja skeleton"),
         ("- a", "holds list"),
     ],
@@ -431,3 +434,27 @@ def test_a_dry_run_and_a_preview_write_nothing(capsys: pytest.CaptureFixture[str
     assert transform("--op", "rephrase", "-m", model, "--preview", 2) == []
     shown = capsys.readouterr().out
     assert shown.count("── original") == shown.count("── result") == 2 and "[prompt] other" in shown
+
+
+# The page
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "transform.md"
+
+
+def test_the_template_and_the_python_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    Path("formal.yaml").write_text(text)
+    (asked,) = op_of(None, "formal.yaml").messages({"prompt": "Why?", "response": "Because."})
+    assert asked["content"] == "Rewrite this for a lawyer, in reply to: Why?:\nBecause."
+    many()
+    Path("in.jsonl").rename("data.jsonl")
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(code, "docs/transform.md", "exec"), {})
+    assert capsys.readouterr().out == "20\n"
+
+
+def test_the_page_names_every_transform() -> None:
+    assert set(re.findall(r"^\| `(\w+)(?: --\w+ [A-Z]+)?` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)) >= set(
+        op_names()
+    )

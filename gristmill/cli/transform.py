@@ -170,7 +170,10 @@ def _judge(
     from gristmill.score.named import score
 
     def named(spec: str) -> Score:
-        return cached(score(spec), Scores(run.path))
+        found = score(spec)
+        if found.pairwise:
+            raise UsageError(f"score {spec}: it compares two answers; name one that judges an answer by itself")
+        return cached(found, Scores(run.path))
 
     if check and not op.moves:
         raise UsageError(f"--check {check}: {op.name} does not move the difficulty; leave it out")

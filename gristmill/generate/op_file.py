@@ -18,15 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, model_validator
 
 from gristmill.errors import UsageError
 from gristmill.generate.ops import OPS, op_names
 from gristmill.generate.skeleton import Skeleton
-from gristmill.generate.yaml_file import read_yaml
 from gristmill.keys import key_of
 from gristmill.shapes import message
+from gristmill.yaml_file import read_as
 
 Row = dict[str, Any]
 Messages = list[dict[str, str | None]]
@@ -89,11 +88,7 @@ class Op(BaseModel):
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """The transform of a file; raises UsageError naming file, field, value and what is allowed."""
-        content = read_yaml(path, "a template of a transform")
-        try:
-            op = cls.model_validate(content)
-        except ValidationError as error:
-            raise UsageError(f"{path}: {_first(error)}") from error
+        op = read_as(cls, path, f"a template of a transform: {', '.join(cls.model_fields)}")
         turns = ([("system", op.system)] if op.system else []) + [("user", op.prompt)]
         op._skeletons = [
             (role, Skeleton(text, f"{path}: {'prompt' if role == 'user' else role}")) for role, text in turns
@@ -135,15 +130,3 @@ def op_of(name: str | None, template: str | Path | None = None) -> Op:
     if name not in op_names():
         raise UsageError(f"--op {name}: allowed are {', '.join(op_names())}; or --template FILE for one of your own")
     return Op.load(OPS / f"{name}.yaml")
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing pydantic objects to: field, value, what is allowed."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(map(str, first["loc"])) or "the file"
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; allowed are {', '.join(Op.model_fields)}"
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    shown = "" if first["loc"] == () else f"{orjson.dumps(first['input'], default=str).decode()[:80]}: "
-    return f"{key}: {shown}{first['msg']}"

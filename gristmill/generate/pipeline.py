@@ -86,13 +86,11 @@ def generate_rows(
         stages.begin("generate")
         if goal.accept is None:
             with RowWriter(file, schema) as writer:
-                for row in asking.rows(map(_made, answered(todo))):
+                for row in asking.rows(todo):
                     writer.write(row)
             rows, kept = writer.rows, None
         else:
-            judged, kept = accept(
-                lambda n: asking.rows(map(_made, answered(islice(todo, n)))), goal.accept, goal.steps, schema
-            )
+            judged, kept = accept(lambda n: asking.rows(islice(todo, n)), goal.accept, goal.steps, schema)
             asking.tally.kept(judged)
             pq.write_table(judged.replace_schema_metadata(schema.metadata), file, compression="zstd")
             rows = len(judged)
@@ -137,7 +135,11 @@ class Asking:
         self.copies = Copies()
         self.stop: Refused | BadInput | None = None
 
-    def rows(self, made: Iterable[Made]) -> Iterator[Row]:
+    def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
+        """The rows of candidates, counted; ends early when something stops the calls."""
+        return self.counted(map(_made, answered(asked)))
+
+    def counted(self, made: Iterable[Made]) -> Iterator[Row]:
         """The rows, numbered, their calls counted; ends early when something stops the calls."""
         try:
             for calls, rows in made:

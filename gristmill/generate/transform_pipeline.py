@@ -77,7 +77,7 @@ def transform_rows(
         file = partial / out.name
         stages.begin("transform", originals.count)
         with RowWriter(file, _schema(originals, transform)) as writer:
-            for row in asking.rows(transformed(originals, transform, models, plan)):
+            for row in asking.counted(transformed(originals, transform, models, plan)):
                 counts.add(row)
                 writer.write(row)
         if reason_share is not None:
