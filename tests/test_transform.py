@@ -137,6 +137,9 @@ def test_why_leads_from_a_result_to_its_original(capsys: pytest.CaptureFixture[s
     told = json.loads(capsys.readouterr().out)
     assert told["id"] == row["id"] and [each["id"] for each in told["ancestors"]] == row["parents"]
     assert (told["ancestors"][0]["source_file"], told["ancestors"][0]["source_row"]) == ("in.jsonl", 2)
+    with pytest.raises(SystemExit):
+        cli(["why", "in.jsonl:2", "--run", "run", "--json"])
+    assert json.loads(capsys.readouterr().out)["id"] == row["parents"][0]  # the row that stands there
 
 
 def test_of_several_styles_each_row_gets_one_whatever_the_order() -> None:
