@@ -110,6 +110,20 @@ def test_a_template_that_makes_no_sense_is_one_line(text: str, said: str) -> Non
     assert "\n" not in str(error.value) and "t.yaml" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("reply", "made"),
+    [
+        ("  Five. ", {"response": "Five."}),
+        ("<response>\nFive.\n</response>", {"response": "Five."}),
+        ("Write <response>5</response> there.", {"response": "Write <response>5</response> there."}),
+        ("<response> </response>", "empty: the reply is empty"),
+        (None, "empty: the reply is empty"),
+    ],
+)
+def test_what_a_reply_makes(reply: str | None, made: object) -> None:
+    assert op_of("restyle").made(reply) == made
+
+
 # What results are
 
 

@@ -106,11 +106,12 @@ class Op(BaseModel):
         text = (reply or "").strip()
         if not text:
             return "empty: the reply is empty"
-        found: dict[str, str] = {
-            name: tagged[1].strip() for name in self.makes if (tagged := _TAGGED[name].search(text))
-        }
         if len(self.makes) == 1:
-            found = found or {self.makes[0]: text}
+            whole = _TAGGED[self.makes[0]].fullmatch(text)
+            text = whole[1].strip() if whole else text
+            return {self.makes[0]: text} if text else "empty: the reply is empty"
+        tagged = {name: _TAGGED[name].search(text) for name in self.makes}
+        found: dict[str, str] = {name: match[1].strip() for name, match in tagged.items() if match}
         missing = [name for name in self.makes if not found.get(name)]
         return f"unparsed: the reply has no <{missing[0]}>…</{missing[0]}>" if missing else found
 
