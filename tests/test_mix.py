@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.errors import UsageError
@@ -31,6 +31,7 @@ def test_halves_are_rounded_up(share: float, rows: int, wanted: int) -> None:
     assert rounded(share, rows) == wanted
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(ROWS, SHARES, st.booleans())
 def test_exactly_the_share_has_reasoning_or_it_is_said_why_not(rows: list[Member], share: float, adds: bool) -> None:
     wanted, there = rounded(share, len(rows)), sum(row.reasons for row in rows)
@@ -69,6 +70,7 @@ def test_what_is_drawn_depends_on_seed_and_row_not_on_order() -> None:
     assert chosen(rows[::-1], 0.5, adds=False, seed=0) == one != other
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(ROWS, SHARES)
 def test_without_the_surplus_the_share_is_exact(rows: list[Member], share: float) -> None:
     dropped = surplus(rows, share, seed=0)
@@ -77,6 +79,7 @@ def test_without_the_surplus_the_share_is_exact(rows: list[Member], share: float
     assert len({row.reasons for row in rows if (row.id, row.copy) in dropped}) <= 1
 
 
+@settings(deadline=None)  # a loaded machine is no failure
 @given(st.lists(st.booleans(), min_size=1, max_size=9), SHARES)
 def test_the_surplus_is_the_smallest_there_is(reasons: list[bool], share: float) -> None:
     rows = members([("a", each) for each in reasons])

@@ -7,7 +7,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import typer
 
+from gristmill.cli.main import app
 from gristmill.cli.main import run as cli
 from gristmill.errors import UsageError
 from gristmill.generate.direct import direct_answer
@@ -154,6 +156,21 @@ def test_why_leads_from_a_result_to_its_original(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         cli(["why", "in.jsonl:2", "--run", "run", "--json"])
     assert json.loads(capsys.readouterr().out)["id"] == row["parents"][0]  # the row that stands there
+
+
+def test_why_leads_from_an_answer_to_a_transformed_question_to_its_original(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    question, *_ = transform("--op", "harder", "-m", fake({"default": "harder"}), "--check", "off", "--limit", 1)
+    with pytest.raises(SystemExit):
+        cli(["generate", "out.parquet", "-m", "fake:fake.yaml", "-o", "answers.parquet", "--run", "run"])
+    (answer,) = pq.read_table("answers.parquet").to_pylist()
+    assert text_of(answer) == "harder" and question["id"] in answer["parents"]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli(["why", answer["id"], "--run", "run", "--json"])
+    told = {each["id"]: each for each in json.loads(capsys.readouterr().out)["ancestors"]}
+    assert told[question["parents"][0]]["source_file"] == "in.jsonl"
 
 
 def test_of_several_styles_each_row_gets_one_whatever_the_order() -> None:
@@ -471,7 +488,9 @@ def test_the_template_and_the_python_of_the_page_work(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == "20\n"
 
 
-def test_the_page_names_every_transform() -> None:
-    assert set(re.findall(r"^\| `(\w+)(?: --\w+ [A-Z]+)?` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)) >= set(
-        op_names()
-    )
+def test_the_page_names_every_transform_and_every_flag() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert set(op_names()) <= set(re.findall(r"^\| `(\w+)", page, re.MULTILINE))
+    options = typer.main.get_command(app).commands["transform"].params  # type: ignore[attr-defined]
+    flags = {flag for option in options for flag in option.opts if flag.startswith("--")}
+    assert {flag for flag in flags - {"--out", "--model"} if flag not in page} == set()

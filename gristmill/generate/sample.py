@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gristmill.errors import UsageError
+from gristmill.generate.prompt_table import HELD_BY
 from gristmill.models.drive import Job, completions
 from gristmill.models.protocol import Choice, Completion, Model, Request
 from gristmill.records import row_id
@@ -114,9 +115,9 @@ def rows_of(candidate: Candidate, completion: Completion, cost: float | None = N
     What all choices took together (tokens, cost) stands on the first, so that sums are right.
     """
     prompt, request = candidate.prompt, candidate.request
-    row = {name: value for name, value in prompt.items() if name not in ("id", "copy", "meta")}
+    row = {name: value for name, value in prompt.items() if name not in ("id", "copy", "meta", HELD_BY)}
     row |= {
-        "parents": [prompt["id"]],
+        "parents": [prompt["id"], *filter(None, [prompt.get(HELD_BY)])],
         "model": candidate.model.name,
         "sampling": orjson.dumps(request.sampling).decode(),
         "tokens_in": completion.tokens_in,
