@@ -23,9 +23,9 @@ from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.transform import transform
 from gristmill.cli.vote import vote
 from gristmill.cli.weights import weights
-from gristmill.cli.transform import transform
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
 
