@@ -49,6 +49,9 @@ def generate(
         int | None, typer.Option(min=1, help="Calls in flight; left out: found out, and adapted.")
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer.")] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Through the provider's batch API: half the price, within a day.")
+    ] = False,
     preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Ask for the first N and show them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it will take; ask nothing.")] = False,
     models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
@@ -64,8 +67,9 @@ def generate(
     """
     from gristmill.generate.accept import passing
     from gristmill.generate.pipeline import Goal, generate_rows
-    from gristmill.generate.sample import Plan
+    from gristmill.generate.sample import First, Plan
     from gristmill.generate.templates import prompt_source
+    from gristmill.models.batch import Batches
     from gristmill.models.budget import Budget
     from gristmill.models.calls import Calls
     from gristmill.models.drive import wait
@@ -91,14 +95,19 @@ def generate(
     if out is not None:
         check_replaceable(out, "generate", force=force)
     known = entries(models)
-    prices = {spec: price for spec in model if (price := prices_of(spec, known))}
-    calls = Calls(run)
+    prices = {spec: price for spec in model if (price := prices_of(spec, known, batch=batch))}
+    if batch and concurrency:
+        raise UsageError("--concurrency with --batch: the provider decides that; leave one out")
+    calls = Calls(run, batch=batch and not preview)
     if dry_run:
-        told = _estimated(found, model, plan, limit, calls, models)
+        told = _estimated(found, model, plan, limit, calls, models, batch)
         typer.echo(json.dumps(told) if as_json else _expected(told))
         return
+    batches = Batches(calls, budget=budget) if batch and not preview else None
     asked = [
-        ready(spec, calls=calls, budget=budget, concurrency=concurrency, timeout=timeout, models=models)
+        ready(
+            spec, calls=calls, budget=budget, concurrency=concurrency, timeout=timeout, models=models, batches=batches
+        )
         for spec in model
     ]
     shape = _schema(schema) if schema else found.schema
@@ -111,8 +120,10 @@ def generate(
             return
         assert out is not None
         with shown() as say:
+            if batches:
+                batches.say = say
             summary = generate_rows(
-                islice(found, limit),
+                First(found, limit),
                 asked,
                 out,
                 plan,
@@ -120,6 +131,7 @@ def generate(
                 goal=goal,
                 budget=budget,
                 prices=priced,
+                batches=batches,
                 source=source,
                 force=force,
                 say=say,
@@ -160,7 +172,13 @@ def _schema(path: Path) -> dict[str, Any]:
 
 
 def _estimated(
-    found: PromptSource, specs: Sequence[str], plan: Plan, limit: int | None, calls: Calls, models: Path | None
+    found: PromptSource,
+    specs: Sequence[str],
+    plan: Plan,
+    limit: int | None,
+    calls: Calls,
+    models: Path | None,
+    batch: bool,
 ) -> dict[str, Any]:
     """What a generation will take, from the prompts and from what the ledger knows of the models."""
     from gristmill.generate.estimate import Answerer, estimate
@@ -171,15 +189,18 @@ def _estimated(
     for spec in specs:
         model, _ = base_model(spec, known)
         mean = calls.tokens_a_call(calls.model(model.identity, model.name))
-        answerers.append(Answerer(model.name, prices_of(spec, known), mean))
+        answerers.append(Answerer(model.name, prices_of(spec, known, batch=batch), mean))
     count = found.count()
     told = estimate(found, min(limit or count.asked, count.asked), answerers, plan)
-    return {"source": str(count), **told}
+    return {"source": str(count), "batch": batch, **told}
 
 
 def _expected(told: dict[str, Any]) -> str:
     """An estimate for a terminal."""
-    lines = [told["source"], f"{told['prompts']:,} prompts, {told['calls']:,} calls"]
+    lines = [
+        told["source"],
+        f"{told['prompts']:,} prompts, {told['calls']:,} calls{' in batches' if told['batch'] else ''}",
+    ]
     for model in told["models"]:
         most = "at most " if model["at_most"] else ""
         out = "unknown (no answer of it yet, no --max-tokens)" if model["tokens_out"] is None else ""
@@ -209,6 +230,12 @@ def _printed(summary: dict[str, Any], out: Path) -> str:
     lines = [f"{rows:,} rows" if kept is None else f"{kept:,} of {rows:,} rows pass ({kept / rows:.1%})"]
     lines[0] += f" in {out}"
     words = f"{summary['calls'] - summary['hits']:,} calls sent, {summary['hits']:,} answered by the ledger"
+    batches = summary["batches"]
+    if batches and batches["requests"]:
+        words = (
+            f"{batches['requests']:,} requests in batches ({batches['batches']:,}): {batches['answered']:,} answered, "
+        )
+        words += f"{batches['failed']:,} failed, {batches['again']:,} sent again"
     lines.append(f"{words}; tokens {summary['tokens_in']:,} in, {summary['tokens_out']:,} out")
     if summary["cost"] is not None:
         each = f", {summary['cost'] / kept:.6f} a kept row" if kept else ""
