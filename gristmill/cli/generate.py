@@ -120,8 +120,6 @@ def generate(
             return
         assert out is not None
         with shown() as say:
-            if batches:
-                batches.say = say
             summary = generate_rows(
                 First(found, limit),
                 asked,

@@ -28,7 +28,7 @@ from gristmill.models.batch import Batches
 from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
-from gristmill.progress import Stages
+from gristmill.progress import Say, Stages
 from gristmill.records import CARRIED, SCHEMAS
 from gristmill.run import Run, peak_rss_mb
 
@@ -77,7 +77,6 @@ def generate_rows(
     """
     check_replaceable(out, "generate", force=force)
     started = time.monotonic()
-    stages = Stages(say)
     if batches and iter(prompts) is prompts:
         raise UsageError("batches go through the prompts several times; give a list, or a PromptSource, no iterator")
     remaining = iter(prompts)
@@ -85,12 +84,13 @@ def generate_rows(
     if first is None:
         raise UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     schema = _schema(first)
-    asking = Asking(Tally(prices or {}), goal, budget)
+    asking = Asking(Tally(prices or {}), goal, budget, say)
     todo = candidates(chain([first], remaining), models, plan)
     if batches and goal.accept is None:
         asking.fill(batches, lambda: candidates(prompts, models, plan))
     with space_wanted("the output", out), beside(out) as partial:
         file = partial / out.name
+        stages = Stages(say)
         stages.begin("generate")
         if goal.accept is None:
             with RowWriter(file, schema) as writer:
@@ -127,8 +127,8 @@ def generate_rows(
 class Asking:
     """Calls under way: what was counted, and why they ended early."""
 
-    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):
-        self.tally, self.goal, self.budget = tally, goal, budget
+    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None, say: Say | None = None):
+        self.tally, self.goal, self.budget, self.say = tally, goal, budget, say
         self.copies = Copies()
         self.stop: Refused | None = None
 
@@ -156,7 +156,7 @@ class Asking:
     def fill(self, batches: Batches, asked: Callable[[], Iterable[Candidate]]) -> None:
         """Let batches answer candidates; what stops them also stops the rows, after those there are answers for."""
         try:
-            batches.fill(lambda: ((candidate.model, candidate.request) for candidate in asked()))
+            batches.fill(lambda: ((candidate.model, candidate.request) for candidate in asked()), self.say)
         except Refused as refusal:
             self.stop = refusal
 

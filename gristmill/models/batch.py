@@ -15,7 +15,7 @@ Not covered: requests that other processes send in the meantime; cancelling batc
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -95,8 +95,9 @@ class _Account:
 class Batches:
     """The batches of one run, for the models that `model` gave. `budget` limits what they may take."""
 
-    def __init__(self, calls: Calls, *, budget: Budget | None = None, say: Say | None = None):
-        self.calls, self.budget, self.say = calls, budget or Budget(), say or (lambda _: None)
+    def __init__(self, calls: Calls, *, budget: Budget | None = None):
+        self.calls, self.budget = calls, budget or Budget()
+        self.say: Say = _unsaid
         self.ledger = BatchLedger(calls)
         self.account = _Account()
         self.most_requests = MOST_REQUESTS
@@ -136,14 +137,15 @@ class Batches:
         if told:
             self.ledger.forget(told)
 
-    def fill(self, jobs: Callable[[], Iterable[Job]]) -> None:
+    def fill(self, jobs: Callable[[], Iterable[Job]], say: Say | None = None) -> None:
         """Return when the ledger has what the jobs ask for, as far as batches and budget give it. `jobs` is called
-        once for every pass, and gives the same jobs each time.
+        once for every pass, and gives the same jobs each time; `say` is told what is sent and what comes back.
 
         Raises UsageError, Refused (start again: what was sent is not sent twice) and OutOfSpace; an interrupt leaves
         the batches under way where they are.
         """
-        stages = Stages(self.say)
+        self.say = say or _unsaid
+        stages = Stages(say)
         waiting: list[Record] = []
         before, self._counted = self.account.batches, False
         with self.ledger.held():
@@ -188,22 +190,23 @@ class Batches:
         seen: set[bytes] = set()
         spent = SetAside(self.budget, self.ledger)
         try:
-            for model, completion in _told_apart(jobs):
-                wanted = self._wanted.pop((completion.error or "").removeprefix(f"{PENDING}: "), None)
-                if wanted is None:
-                    spent.add(self._prices(model), completion)
-                    self._count_hit(model, completion)
-                    continue
-                if wanted.known.cut in seen:
-                    continue
-                self._short = spent.set_aside(wanted.request, wanted.model)
-                if self._short:
-                    break
-                seen.add(wanted.known.cut)
-                if wanted.left and wanted.left.batch is not None:
-                    open_.add(wanted.left.batch)
-                else:
-                    open_ |= self._put(parts, wanted)
+            with closing(_told_apart(jobs)) as looked_up:
+                for model, completion in looked_up:
+                    wanted = self._wanted.pop((completion.error or "").removeprefix(f"{PENDING}: "), None)
+                    if wanted is None:
+                        spent.add(self._prices(model), completion)
+                        self._count_hit(model, completion)
+                        continue
+                    if wanted.known.cut in seen:
+                        continue
+                    self._short = spent.set_aside(wanted.request, wanted.model)
+                    if self._short:
+                        break
+                    seen.add(wanted.known.cut)
+                    if wanted.left and wanted.left.batch is not None:
+                        open_.add(wanted.left.batch)
+                    else:
+                        open_ |= self._put(parts, wanted)
             self._counted = True
             return self.ledger.open(open_ | {self._closed(parts, number) for number in list(parts)})
         finally:
@@ -313,7 +316,11 @@ class Batches:
         return bool(again or was_full) or self.budget.is_limited
 
 
-def _told_apart(jobs: Iterable[Job]) -> Iterator[tuple[Model, Completion]]:
+def _unsaid(_: str) -> None:
+    """Say nothing."""
+
+
+def _told_apart(jobs: Iterable[Job]) -> Generator[tuple[Model, Completion], None, None]:
     """What becomes of each job, with its model."""
     ahead: deque[Model] = deque()
 
@@ -323,6 +330,6 @@ def _told_apart(jobs: Iterable[Job]) -> Iterator[tuple[Model, Completion]]:
                 ahead.append(model)
                 yield model, request
 
-    with closing(completions(noted())) as answers:  # type: ignore[type-var]  # it is a generator
+    with closing(completions(noted())) as answers:
         for completion in answers:
             yield ahead.popleft(), completion

@@ -10,7 +10,7 @@ Not covered: how many calls are in the air at once (`limits.py`), what they cost
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from threading import Condition, Lock, Thread
@@ -119,7 +119,7 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Iterator[Completion]:
+def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Generator[Completion, None, None]:
     """The answer to each request, in their order; a call that failed gives a completion with an `error`.
 
     `jobs` is read as far ahead as calls can be made. Raises, where the first call that has no answer would be, what
