@@ -206,6 +206,16 @@ def test_rows_come_to_exactly_n_that_pass(tmp_path: Path, template: Path) -> Non
     assert pq.read_table(tmp_path / "o.parquet").equals(rows_without(tmp_path, template, *where))
 
 
+def test_a_budget_holds_over_the_rounds(tmp_path: Path, template: Path) -> None:
+    where = ["--accept", 10, "--where", "tokens_out > 100", "--max-tokens", 30, "--max-tokens-total", 800]
+    with mock_server() as url:
+        assert batched(tmp_path, url, template, *where) == 1
+        made = stats(url)["batches"]["made"]
+    rows = pq.read_table(tmp_path / "o.parquet")
+    spent = sum(rows["tokens_in"].to_pylist()) + sum(rows["tokens_out"].to_pylist())
+    assert made > 1 and rows.num_rows < PROMPTS and 700 < spent <= 800
+
+
 PRICES = """models:
   - alias: m
     url: {url}
@@ -254,7 +264,7 @@ def test_in_python(tmp_path: Path) -> None:
 def test_a_batch_that_the_provider_does_not_know_can_be_forgotten(
     tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with mock_server("--batch-seconds", "60") as url:
+    with mock_server() as url:
         process = started(tmp_path, "made", url, template)
         while not (tmp_path / "at").exists():
             time.sleep(0.01)
@@ -344,7 +354,9 @@ def test_killed_at_every_moment_each_request_is_served_once(tmp_path: Path, temp
 
 
 def test_an_interrupt_leaves_the_batch_and_says_how_to_go_on(tmp_path: Path, template: Path) -> None:
-    with mock_server("--batch-seconds", "2") as url:
+    hold = tmp_path / "hold"
+    hold.touch()
+    with mock_server("--batch-hold", str(hold)) as url:
         process = started(tmp_path, "never", url, template)
         while not stats(url)["batches"]["made"]:
             time.sleep(0.02)
@@ -354,5 +366,6 @@ def test_an_interrupt_leaves_the_batch_and_says_how_to_go_on(tmp_path: Path, tem
         process.send_signal(signal.SIGINT)
         said = process.communicate()[0]
         assert process.returncode == 130 and "batch_1" in said and "the same command" in said
+        hold.unlink()
         assert batched(tmp_path, url, template) == 0
         assert stats(url)["batches"]["made"] == 1

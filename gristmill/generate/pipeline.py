@@ -156,7 +156,12 @@ class Asking:
     def fill(self, batches: Batches, asked: Callable[[], Iterable[Candidate]]) -> None:
         """Let batches answer candidates; what stops them also stops the rows, after those there are answers for."""
         try:
-            batches.fill(lambda: ((candidate.model, candidate.request) for candidate in asked()), self.say)
+            batches.fill(
+                lambda: ((candidate.model, candidate.request) for candidate in asked()),
+                self.say,
+                cost=self.tally.cost,
+                tokens=self.tally.tokens,
+            )
         except Refused as refusal:
             self.stop = refusal
 

@@ -109,6 +109,7 @@ class Batches:
         self._fresh: set[int] = set()  # batches of this process of which the provider cannot know yet
         self._barren = self._full = 0
         self._counted = False
+        self._taken = {"cost": 0.0, "tokens": 0.0}  # of the budget, before the jobs at hand
 
     def model(self, endpoint: Model, prices: Prices) -> Batched:
         """The model that answers what batches of an endpoint did. Raises UsageError for what is no endpoint."""
@@ -137,9 +138,12 @@ class Batches:
         if told:
             self.ledger.forget(told)
 
-    def fill(self, jobs: Callable[[], Iterable[Job]], say: Say | None = None) -> None:
+    def fill(
+        self, jobs: Callable[[], Iterable[Job]], say: Say | None = None, *, cost: float = 0.0, tokens: int = 0
+    ) -> None:
         """Return when the ledger has what the jobs ask for, as far as batches and budget give it. `jobs` is called
-        once for every pass, and gives the same jobs each time; `say` is told what is sent and what comes back.
+        once for every pass, and gives the same jobs each time; `say` is told what is sent and what comes back. `cost`
+        and `tokens` are what other jobs took of the budget.
 
         Raises UsageError, Refused (start again: what was sent is not sent twice) and OutOfSpace; an interrupt leaves
         the batches under way where they are.
@@ -148,6 +152,7 @@ class Batches:
         stages = Stages(say)
         waiting: list[Record] = []
         before, self._counted = self.account.batches, False
+        self._taken = {"cost": cost, "tokens": float(tokens)}
         with self.ledger.held():
             try:
                 while waiting := self._pass(jobs()):
@@ -188,7 +193,7 @@ class Batches:
         parts: dict[int, Part] = {}
         open_: set[int] = set()
         seen: set[bytes] = set()
-        spent = SetAside(self.budget, self.ledger)
+        spent = SetAside(self.budget, self.ledger, self._taken)
         try:
             with closing(_told_apart(jobs)) as looked_up:
                 for model, completion in looked_up:

@@ -3,6 +3,7 @@
 Not covered: prompts with more tokens than a third of their bytes.
 """
 
+from collections.abc import Mapping
 from math import ceil
 from typing import Protocol
 
@@ -29,11 +30,11 @@ class Payee(Protocol):
 
 
 class SetAside:
-    """What the jobs of a pass have taken so far, and what those under way may take, in their order."""
+    """What the jobs of a pass have taken, on top of `spent`, and what those under way may take, in their order."""
 
-    def __init__(self, budget: Budget, ledger: BatchLedger):
+    def __init__(self, budget: Budget, ledger: BatchLedger, spent: Mapping[str, float]):
         self.budget, self.ledger = budget, ledger
-        self.spent = dict.fromkeys(budget.limits, 0.0)
+        self.spent = dict(spent)
         self._means: dict[int, float | None] = {}
 
     def add(self, prices: Prices, completion: Completion) -> None:

@@ -290,6 +290,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batch-fault", action="append", default=[], metavar="NAME=COUNT", help=", ".join(BATCH_FAULTS)
     )
+    parser.add_argument("--batch-hold", metavar="FILE", type=Path, help="no batch ends while this file is there")
     parser.add_argument("--no-batches", action="store_true", help="no batch API")
     parser.add_argument("--reply", help="the text of every answer")
     parser.add_argument("--require-key", help="401 for every other key")

@@ -50,7 +50,7 @@ class MockBatches:
     """The files and batches of a mock server; `served` makes the answer to the body of a request."""
 
     def __init__(self, options: argparse.Namespace, served: Callable[[dict[str, Any]], bytes]):
-        self.seconds, self.served = options.batch_seconds, served
+        self.seconds, self.hold, self.served = options.batch_seconds, options.batch_hold, served
         self.faults: Counter[str] = Counter(dict(map(_fault, options.batch_fault)))
         self.files: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, bytes] = {}
@@ -129,7 +129,7 @@ class MockBatches:
     def _now(self, id_: str) -> dict[str, Any]:
         """A batch as it stands: worked through when its time has come."""
         batch, (fate, due) = self.batches[id_], self.fates[id_]
-        if batch["status"] != "in_progress" or time.monotonic() < due:
+        if batch["status"] != "in_progress" or time.monotonic() < due or (self.hold and self.hold.exists()):
             return batch
         if fate and fate in ERRORS:
             batch["status"] = "failed"
