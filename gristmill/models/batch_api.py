@@ -138,7 +138,7 @@ class BatchApi:
         where = f"model {self.endpoint.name} at {self.endpoint.base}"
         if last.again:
             raise Refused(f"{where}: {what} failed {most} times ({last}); start again when it is back")
-        raise UsageError(f"{where}: {what}: {last}")
+        raise UsageError(f"{where}: {what}: {last}; if it stays so, gristmill calls --forget-batches asks anew")
 
 
 def _named(file: Path) -> Callable[[dict[str, Any]], bool]:
