@@ -63,13 +63,16 @@ def read(
     return with_copies(good).sort(ORDER).exclude(ORDER, BAD).collect()
 
 
-def check_bad(bad: int, rows: int, max_bad: float, *, first: Mapping[str, Any] | None) -> None:
-    """Raise BadInput if more rows are bad than `max_bad` allows, or if no row is usable. `rows` counts the bad too."""
+def check_bad(
+    bad: int, rows: int, max_bad: float, *, first: Mapping[str, Any] | None, flag: str = "--max-bad "
+) -> None:
+    """Raise BadInput if more rows are bad than `max_bad` allows, or if no row is usable. `rows` counts the bad too;
+    `flag` is what sets the limit, if anything does."""
     allowed = max(max_bad * rows, 5 if max_bad else 0)
     where = f"{first['source_file']}:{first['source_row']}: {first[BAD]}" if first else ""
     if bad > allowed:
         raise BadInput(
-            f"{bad} of {rows} rows cannot be read, {allowed:.0f} are allowed (--max-bad {max_bad:g}); first: {where}"
+            f"{bad} of {rows} rows cannot be read, {allowed:.0f} are allowed ({flag}{max_bad:g}); first: {where}"
         )
     if rows == bad:
         raise BadInput(f"no usable row{'; first problem: ' + where if where else ': every file is empty'}")

@@ -1,5 +1,6 @@
 """`generate --batch` against the mock server's batch API: the same rows, whatever becomes of the batches."""
 
+import gzip
 import json
 import os
 import signal
@@ -204,6 +205,22 @@ def test_rows_come_to_exactly_n_that_pass(tmp_path: Path, template: Path) -> Non
         assert batched(tmp_path, url, template, *where) == 0
         assert stats(url)["batches"]["made"] > 1
     assert pq.read_table(tmp_path / "o.parquet").equals(rows_without(tmp_path, template, *where))
+
+
+@pytest.mark.parametrize("flags", [[], ["--accept", 50, "--where", "tokens_out > 0"]])
+def test_prompts_that_end_early_are_asked_as_far_as_they_go(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[object]
+) -> None:
+    prompts = tmp_path / "p.jsonl.gz"
+    whole = gzip.compress("".join(json.dumps({"prompt": f"Why {n}?"}) + "\n" for n in range(400)).encode(), 0)
+    prompts.write_bytes(whole[:4_000])
+    online = [prompts, "-o", tmp_path / "online.parquet", "--run", tmp_path / "online", *flags]
+    with mock_server() as url:
+        code = generate(*online, "-m", f"{url}#m")
+        said = capsys.readouterr().err.splitlines()[-1].replace("online.parquet", "o.parquet")
+        assert batched(tmp_path, url, prompts, *flags) == code
+        assert capsys.readouterr().err.splitlines()[-1] == said or not code
+    assert pq.read_table(tmp_path / "o.parquet").equals(pq.read_table(tmp_path / "online.parquet"))
 
 
 def test_a_budget_holds_over_the_rounds(tmp_path: Path, template: Path) -> None:

@@ -37,6 +37,10 @@ def generate(
     schema: Annotated[Path | None, typer.Option(metavar="FILE.json", help="JSON schema of the answers.")] = None,
     together: Annotated[bool, typer.Option("--together", help="Ask for the n samples in one request.")] = False,
     seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
+    distinct: Annotated[
+        int | None,
+        typer.Option("--samples", metavar="N", help="Distinct prompts of the template, in place of its own."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts.")] = None,
     accept: Annotated[int | None, typer.Option(metavar="N", help="Stop when N rows pass --where.")] = None,
     where: Annotated[
@@ -78,8 +82,9 @@ def generate(
     from gristmill.parquet import check_replaceable
     from gristmill.progress import shown
     from gristmill.run import Run
+    from gristmill.wording import visible
 
-    found = prompt_source(source)
+    found = prompt_source(source, samples=distinct)
     limited = {"max_tokens": max_tokens} if max_tokens else {}
     plan = Plan(
         n=n,
@@ -119,7 +124,9 @@ def generate(
             _show(islice(found, preview), asked, plan)
             return
         assert out is not None
+        counted = found.count(limit)
         with shown() as say:
+            say(visible(str(counted), one_line=True))
             summary = generate_rows(
                 First(found, limit),
                 asked,
@@ -188,7 +195,7 @@ def _estimated(
         model, _ = base_model(spec, known)
         mean = calls.tokens_a_call(calls.model(model.identity, model.name))
         answerers.append(Answerer(model.name, prices_of(spec, known, batch=batch), mean))
-    count = found.count()
+    count = found.count(limit)
     told = estimate(found, min(limit or count.asked, count.asked), answerers, plan)
     return {"source": str(count), "batch": batch, **told}
 

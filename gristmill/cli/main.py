@@ -15,6 +15,7 @@ from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
 from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
+from gristmill.cli.gap import gap
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.pick import pick
@@ -53,6 +54,7 @@ app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
+app.command("gap")(gap)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

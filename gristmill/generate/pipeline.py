@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gristmill import __version__, progress
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
-from gristmill.errors import Refused, UsageError
+from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.generate.accept import Step, accept
 from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
 from gristmill.generate.tally import Tally
@@ -55,7 +55,7 @@ class Goal:
 def generate_rows(
     prompts: Iterable[Row],
     models: Sequence[Model],
-    out: Path,
+    out: str | Path,
     plan: Plan,
     *,
     run: Run,
@@ -75,6 +75,7 @@ def generate_rows(
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
     """
+    out = Path(out)
     check_replaceable(out, "generate", force=force)
     started = time.monotonic()
     if batches and iter(prompts) is prompts:
@@ -130,7 +131,7 @@ class Asking:
     def __init__(self, tally: Tally, goal: Goal, budget: Budget | None, say: Say | None = None):
         self.tally, self.goal, self.budget, self.say = tally, goal, budget, say
         self.copies = Copies()
-        self.stop: Refused | None = None
+        self.stop: Refused | BadInput | None = None
 
     def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
         """The rows of candidates, counted; ends early when something stops the calls."""
@@ -141,17 +142,21 @@ class Asking:
                 progress.advance(1)
                 if refusal := self._refusal():
                     raise refusal
-        except Refused as refusal:
-            self.stop = self.stop or refusal
+        except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
+            self.stop = self.stop or stop
 
     def round(self, asked: Iterable[Candidate], batches: Batches | None) -> Iterator[Row]:
         """The rows of some candidates, which are put into batches first, if there are any."""
-        if batches and not self.stop:
-            some = list(asked)
-            self.fill(batches, lambda: some)
-            asked = some
-            progress.begin("generate")
-        return self.rows(asked)
+        if not batches or self.stop:
+            return self.rows(asked)
+        some: list[Candidate] = []
+        try:
+            some.extend(asked)
+        except (Refused, BadInput) as stop:  # a table or template that ends in an error; `some` are those before it
+            self.stop = stop
+        self.fill(batches, lambda: some)
+        progress.begin("generate")
+        return self.rows(some)
 
     def fill(self, batches: Batches, asked: Callable[[], Iterable[Candidate]]) -> None:
         """Let batches answer candidates; what stops them also stops the rows, after those there are answers for."""
@@ -163,7 +168,7 @@ class Asking:
                 tokens=self.tally.tokens,
             )
         except Refused as refusal:
-            self.stop = refusal
+            self.stop = self.stop or refusal
 
     def _refusal(self) -> Refused | None:
         """Why no further row may be taken, judged by the candidates so far in their order."""
@@ -172,7 +177,7 @@ class Asking:
             return self._too_many()
         return self.budget.refusal_at(tally.cost, tally.tokens) if self.budget else None
 
-    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | None:
+    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | BadInput | None:
         """Why the answer is no, for people; None where it is yes."""
         tally, wanted = self.tally, self.goal.accept
         stop = self.stop

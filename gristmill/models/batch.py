@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from gristmill import progress
-from gristmill.errors import CallFailed, Refused, UsageError
+from gristmill.errors import BadInput, CallFailed, Refused, UsageError
 from gristmill.models.batch_api import ENDED, BatchApi
 from gristmill.models.batch_budget import SetAside
 from gristmill.models.batch_harvest import harvest
@@ -330,7 +330,7 @@ def _told_apart(jobs: Iterable[Job]) -> Generator[tuple[Model, Completion], None
     ahead: deque[Model] = deque()
 
     def noted() -> Iterator[Job]:
-        with suppress(Refused):  # the prompts end early: whoever asks for the rows meets that again, after them
+        with suppress(Refused, BadInput):  # the prompts end early: who asks for the rows meets that again, after them
             for model, request in jobs:
                 ahead.append(model)
                 yield model, request
