@@ -23,6 +23,8 @@ from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.vote import vote
+from gristmill.cli.weights import weights
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
 
@@ -50,11 +52,13 @@ app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
 app.command("score")(score)
+app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("weights")(weights)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
