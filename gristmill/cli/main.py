@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from gristmill import __version__
+from gristmill.cli.ablate import ablate
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.curve import curve
@@ -66,6 +67,7 @@ app.command("weights")(weights)
 app.command("plan")(plan)
 app.command("efficiency")(efficiency)
 app.command("curve")(curve)
+app.command("ablate")(ablate)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

@@ -6,7 +6,11 @@ Not covered: sets larger than memory; nobody trains hundreds of trials on those.
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gristmill.errors import UsageError
 from gristmill.files import BAD, ORDER, batches, check_bad
@@ -24,6 +28,23 @@ def rows_of(path: str) -> list[Row]:
     for batch in read:
         rows += bad.set_aside(batch).drop_columns([ORDER, BAD]).to_pylist()
     check_bad(bad.count, len(rows) + bad.count, 0.01, first=bad.first[0] if bad.first else None)
+    return rows
+
+
+def milled(path: str) -> list[Row]:
+    """All rows of a filter's output (its directory or `rows.parquet`), the dropped ones with their `drop_rule`.
+
+    Raises UsageError for what is none.
+    """
+    file = Path(path) / "rows.parquet" if Path(path).is_dir() else Path(path)
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UsageError(f"{path}: {str(error).splitlines()[0]}; name the output of gristmill filter") from None
+    needed = ("id", "prompt", "response", "drop_rule")
+    if missing := next((name for name in needed if name not in table.column_names), None):
+        raise UsageError(f"{path}: no column {missing!r}; name the output of gristmill filter on samples")
+    rows: list[Row] = table.to_pylist()
     return rows
 
 
