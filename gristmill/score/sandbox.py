@@ -1,0 +1,171 @@
+"""A sandbox for programs that nobody has read: workers, their deadline, and which isolation is in force.
+
+`Sandbox.run` gives each job to a worker, a process that never runs a program itself but forks a run for it, behind new
+user, process, mount, network and IPC namespaces (`sandboxed/`). This side holds the deadline: a worker that does not
+answer is killed with all that it started, and another takes its place. Threads may share a sandbox.
+
+Not covered: machines whose kernel can be broken from an ordinary process; programs that need packages.
+"""
+
+import atexit
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gristmill.errors import UsageError
+from gristmill.score.sandboxed.channel import Channel, Closed, Late
+from gristmill.score.sandboxed.runner import Limits
+
+NAMESPACES, NONE = "namespaces", "none"
+
+START_SECONDS = 30.0
+GRACE_SECONDS = 1.0
+"""What a worker has beyond the deadline, which it keeps itself, before it is killed."""
+
+BOOT = "import sys; sys.path.insert(0, {!r}); from sandboxed.zygote import main; main()"
+
+
+class Refused(Exception):
+    """The kernel does not allow this isolation."""
+
+
+class Worker:
+    """A worker process. Raises Refused where its isolation cannot be had."""
+
+    def __init__(self, mode: str, limits: Limits):
+        ours, theirs = socket.socketpair()
+        life, self._life = os.pipe()
+        boot = BOOT.format(str(Path(__file__).parent))
+        command = [sys.executable, "-S", "-s", "-P", "-B", "-c", boot]
+        passed = (theirs.fileno(), life)
+        self._process = subprocess.Popen(
+            [*command, mode, orjson.dumps(list(limits)).decode(), *map(str, passed)],
+            pass_fds=passed,
+            env={"PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        theirs.close()
+        os.close(life)
+        self._channel = Channel(ours, time.monotonic() + START_SECONDS)
+        try:
+            word, *said = self._channel.receive()
+        except (Closed, Late) as error:
+            self.close()
+            raise Refused(f"it did not start: {type(error).__name__}") from error
+        if word != "ready":
+            self.close()
+            raise Refused(said[0])
+
+    def ask(self, job: Mapping[str, Any]) -> tuple[str, str]:
+        """The verdict on a job. Raises Closed and Late; the worker is of no more use then."""
+        self._channel.deadline = time.monotonic() + job["deadline"] + GRACE_SECONDS
+        self._channel.send(job)
+        word, why = self._channel.receive()
+        return str(word), str(why)
+
+    def close(self) -> None:
+        """End it and all that it started."""
+        if self._life is None:
+            return
+        os.close(self._life)
+        self._life = None
+        self._channel.end.close()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Sandbox:
+    """Up to `workers` workers with these limits. `isolation` says what is in force.
+
+    Raises UsageError where there is no isolation that is among `modes`, tried in their order.
+    """
+
+    def __init__(self, limits: Limits, workers: int, modes: Sequence[str] = (NAMESPACES,)):
+        self.limits = limits
+        self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(workers - 1):
+            self._idle.put(None)
+        self.isolation, first = _first(limits, modes)
+        self._idle.put(first)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        atexit.register(self.close)
+
+    def run(self, jobs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+        """A verdict and its evidence for each job."""
+        return list(self._threads.map(self._run, jobs))
+
+    def _run(self, job: Mapping[str, Any]) -> tuple[str, str]:
+        for _ in range(2):  # a worker may have been ended from outside: that is no property of the job
+            worker = self._idle.get()
+            try:
+                if worker is None:
+                    worker = Worker(self.isolation, self.limits)
+                answer = worker.ask(job)
+            except Late:
+                worker = _closed(worker)
+                return "timeout", f"no verdict within {job['deadline']:g} s"
+            except (Closed, Refused, ValueError):
+                worker = _closed(worker)
+            else:
+                return answer
+            finally:
+                self._idle.put(worker)
+        return "crash", "the sandbox ended without a verdict"
+
+    def close(self) -> None:
+        """End the workers that are idle."""
+        with suppress(queue.Empty):
+            while True:
+                _closed(self._idle.get_nowait())
+
+
+def _closed(worker: Worker | None) -> None:
+    if worker is not None:
+        worker.close()
+
+
+def _first(limits: Limits, modes: Sequence[str]) -> tuple[str, Worker]:
+    refused = {}
+    for mode in modes:
+        try:
+            return mode, Worker(mode, limits)
+        except Refused as error:
+            refused[mode] = str(error)
+    said = "; ".join(f"{mode}: {why}" for mode, why in refused.items())
+    raise UsageError(
+        f"score code: no sandbox here ({said}); allow namespaces to unprivileged users, install bubblewrap, "
+        "or run programs unprotected with --allow-weak-sandbox"
+    )
+
+
+_making = threading.Lock()
+
+
+def shared(limits: Limits, workers: int, modes: Sequence[str]) -> Sandbox:
+    """The sandbox of this process with these settings."""
+    with _making:
+        return _made(os.getpid(), limits, workers, tuple(modes))
+
+
+@cache
+def _made(_: int, limits: Limits, workers: int, modes: tuple[str, ...]) -> Sandbox:
+    return Sandbox(limits, workers, modes)

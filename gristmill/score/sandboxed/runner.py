@@ -1,0 +1,224 @@
+"""The runner: first process of the candidate's namespaces. It forks the candidate, and tells how that ended.
+
+It serves one of two requests of the checker. `load` forks a process that executes the program and then answers calls of
+what it defined, over the same channel. `run` forks one process an input, each with that input as its standard input,
+and answers with what it printed.
+"""
+
+import builtins
+import os
+import sys
+import tempfile
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from .channel import Channel, Closed
+from .isolation import die_with_parent, kill_beneath, limit
+from .values import decode, encode
+
+FILE = "<solution>"
+SHOWN = 300
+"""Characters of an error's message."""
+PRINTED = 4 * 2**20
+"""Bytes of output that are looked at."""
+
+
+class Limits(NamedTuple):
+    """What a candidate may use: bytes of memory (each process), processor seconds, processes, bytes of disk."""
+
+    memory: int
+    seconds: int
+    processes: int
+    disk: int
+
+
+def serve(channel: Channel, limits: Limits) -> None:
+    """Serve one request. Everything beneath is gone when it returns."""
+    with suppress(Closed, ValueError):
+        what, *arguments = channel.receive()
+        if what == "load":
+            status = _ended(_forked(lambda: answer(channel, *arguments), limits))
+            channel.send(["ended", status])
+        elif what == "run":
+            for text in arguments[1]:
+                channel.send(["ran", *_printed(arguments[0], text, limits)])
+
+
+def _forked(work: Callable[[], None], limits: Limits) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        die_with_parent()
+        os.setsid()
+        limit(**limits._asdict())
+        work()
+    except BaseException:  # noqa: BLE001  whatever the program raised: its status says so
+        os._exit(1)
+    os._exit(0)
+
+
+def _ended(child: int) -> int:
+    """Wait for the end of a process, and end whatever it has left."""
+    status = os.waitpid(child, 0)[1]
+    kill_beneath()
+    return os.waitstatus_to_exitcode(status)
+
+
+def _printed(program: list[str], text: str, limits: Limits) -> tuple[int, str | None, str]:
+    """Exit code (the negative of a signal's number), what was printed (None: too much), last line of the errors."""
+    given, out, err = _file(), _file(), _file()
+    os.write(given, text.encode("utf-8", "surrogatepass"))
+    os.lseek(given, 0, os.SEEK_SET)
+
+    def work() -> None:
+        for file, number in ((given, 0), (out, 1), (err, 2)):
+            os.dup2(file, number)
+        os.closerange(3, 256)
+        _standard_streams()
+        try:
+            exec(_compiled(program), _module("__main__").__dict__)
+        except SystemExit as end:
+            code = end.code
+            if code is not None and not isinstance(code, int):
+                sys.stderr.write(f"{code}\n")
+            _flush()
+            os._exit((code or 0) & 255 if code is None or isinstance(code, int) else 1)
+        except BaseException as error:  # noqa: BLE001  the program may raise anything
+            _flush()
+            os.write(2, _told(error).encode("utf-8", "replace"))
+            os._exit(1)
+        _flush()
+
+    status = _ended(_forked(work, limits))
+    size = os.fstat(out).st_size
+    printed = os.pread(out, PRINTED, 0).decode("utf-8", "replace") if size <= PRINTED else None
+    said = os.pread(err, 2000, max(0, os.fstat(err).st_size - 2000)).decode("utf-8", "replace").strip()
+    for file in (given, out, err):
+        os.close(file)
+    return status, printed, said.rpartition("\n")[2][:SHOWN]
+
+
+def _file() -> int:
+    """A nameless file: the candidate writes there what it prints, so that no pipe can fill or stay open."""
+    if sys.platform == "linux":
+        return os.memfd_create("stream")
+    number, name = tempfile.mkstemp(dir=".")
+    os.unlink(name)
+    return number
+
+
+def _standard_streams() -> None:
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        stream = os.fdopen(number, mode, encoding="utf-8", errors="surrogateescape", closefd=False)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the program may have closed or replaced it
+            stream.flush()
+
+
+def _module(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def _compiled(program: list[str]) -> types.CodeType:
+    """The first of the texts that is Python. Raises the SyntaxError (or its like) of the last."""
+    for text in program[:-1]:
+        with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            return compile(text, FILE, "exec", dont_inherit=True)
+    return compile(program[-1], FILE, "exec", dont_inherit=True)
+
+
+def _told(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())[:SHOWN]
+    except BaseException:  # noqa: BLE001  a method of the program's
+        text = ""
+    line = None
+    trace = error.__traceback__
+    while trace:
+        line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == FILE else line
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {text}" + (f" (line {line})" if line else "")
+
+
+def answer(channel: Channel, program: list[str], before: str) -> None:
+    """Execute the program, tell what it defined, then do what is asked, until the other side closes.
+
+    Answers are `["value", result, arguments that changed]`, `["raised", names of the error's types, its message]`, or
+    `["unparseable", message]` for a program that is no Python.
+    """
+    objects: list[Any] = []
+
+    def other(value: Any) -> list[Any]:
+        objects.append(value)
+        return ["o", len(objects) - 1, type(value).__name__]
+
+    def known(tag: str, number: Any) -> Any:
+        if tag != "o":
+            raise ValueError(f"no value is tagged {tag!r}")
+        return objects[number]
+
+    space = _module("solution").__dict__
+    try:
+        code = _compiled(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        channel.send(["unparseable", _told(error)])
+        return
+    try:
+        with suppress(Exception):  # imports of the tests, which the tests will miss themselves
+            exec(before, space)
+        exec(code, space)
+    except BaseException as error:  # noqa: BLE001  the program may raise anything
+        channel.send(["raised", ["SystemExit" if isinstance(error, SystemExit) else ""], _told(error)])
+        return
+    names = {name: _kind(value) or other(value) for name, value in space.items() if not name.startswith("__")}
+    channel.send(["loaded", names])
+    while True:
+        what, arguments, named = channel.receive()
+        values = [decode(each, known) for each in arguments]
+        try:
+            result = encode(OPERATIONS[what](*values, **{key: decode(each, known) for key, each in named.items()}), other)
+            after = [_after(value, sent, other) for value, sent in zip(values, arguments, strict=True)]
+            channel.send(["value", result, after])
+        except Closed:
+            return
+        except BaseException as error:  # noqa: BLE001  the program may raise anything
+            names = [each.__name__ for each in type(error).__mro__ if getattr(builtins, each.__name__, None) is each]
+            channel.send(["raised", names, _told(error)])
+
+
+def _kind(value: Any) -> str | None:
+    return f"module {value.__name__}" if isinstance(value, types.ModuleType) else None
+
+
+def _after(value: Any, sent: Any, other: Callable[[Any], list[Any]]) -> Any:
+    """An argument that a call has changed, as it is now; else None."""
+    if not isinstance(value, list | dict | set | bytearray):
+        return None
+    now = encode(value, other)
+    return now if now != sent else None
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "call": lambda target, *given, **named: target(*given, **named),
+    "getattr": getattr,
+    "setattr": setattr,
+    "getitem": lambda target, key: target[key],
+    "iter": iter,
+    "next": next,
+    "len": len,
+    "str": str,
+    "repr": repr,
+    "bool": bool,
+}
+"""What a test may do with an object that only the candidate has. Comparing is not among them: an object that says it
+equals everything would pass every test."""

@@ -1,0 +1,153 @@
+"""The keeper and the zygote: `python -S -s -P -c "from sandboxed.zygote import main; main()" MODE LIMITS JOBS LIFE`.
+
+The keeper builds the sandbox, says over JOBS whether it could, forks the zygote and waits: for the end of LIFE, a pipe
+whose other end only the parent has, or for the zygote's. Either way all processes beneath it are killed. The zygote
+forks one run after the other, each ready before there is work for it: its checker waits for a job, its runner for the
+checker.
+"""
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import shutil
+import socket
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from . import isolation, runner
+from .channel import Channel, Closed
+from .checker import verdict
+
+PACKAGE = str(Path(__file__).parent.parent)
+"""Where this package was imported from; programs have no business there."""
+
+WARM = (
+    *("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq", "inspect"),
+    *("itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "typing"),
+    *("dataclasses", "enum", "numbers", "sys", "time", "threading", "unicodedata", "types", "abc", "contextlib"),
+)
+"""Modules that programs often import: imported once, before any fork."""
+
+
+def main() -> None:
+    """Keep a sandbox until the parent is gone."""
+    mode, limits, jobs, life = sys.argv[1], runner.Limits(*json.loads(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
+    channel = Channel(socket.socket(fileno=jobs))
+    for name in WARM:
+        importlib.import_module(name)
+    sys.path[:] = [each for each in sys.path if each != PACKAGE]
+    sys.argv[1:] = []
+    place = ""
+    try:
+        if mode == "namespaces":
+            isolation.enter()
+        else:
+            place = _weak()
+    except OSError as error:
+        channel.send(["refused", str(error)])
+        return
+    os.environ.clear()
+    isolation.hide()
+    isolation.adopt()
+    zygote = os.fork()
+    if zygote == 0:
+        isolation.die_with_parent()
+        os.close(life)
+        _zygote(mode, limits, channel)
+        os._exit(0)
+    channel.end.close()
+    _wait(life, zygote)
+    with suppress(ProcessLookupError):
+        os.kill(zygote, signal.SIGKILL)
+    isolation.kill_beneath()
+    if place:
+        os.chdir("/")
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _weak() -> str:
+    """No sandbox: a directory of its own, and nobody's rights where we have root's."""
+    place = tempfile.mkdtemp(prefix="gristmill-weak-")
+    os.chdir(place)
+    if os.getuid() == 0:
+        os.chown(place, isolation.NOBODY, isolation.NOBODY)
+        os.setgroups([])
+        os.setresgid(*[isolation.NOBODY] * 3)
+        os.setresuid(*[isolation.NOBODY] * 3)
+    return place
+
+
+def _wait(life: int, zygote: int) -> None:
+    poll = select.poll()
+    poll.register(life, select.POLLIN)
+    while not poll.poll(1000):
+        if os.waitpid(zygote, os.WNOHANG)[0]:
+            return
+
+
+def _zygote(mode: str, limits: runner.Limits, channel: Channel) -> None:
+    isolation.adopt()
+    gc.freeze()
+    first = True
+    while True:
+        checker = os.fork()
+        if checker == 0:
+            try:
+                _run(mode, limits, channel, first)
+            finally:
+                os._exit(1)
+        first = False
+        status = os.waitpid(checker, 0)[1]
+        isolation.kill_beneath()
+        if status:
+            return
+
+
+def _run(mode: str, limits: runner.Limits, channel: Channel, first: bool) -> None:
+    """Fork the runner, then be the checker. The exit code is 1 when no more jobs will come."""
+    isolation.die_with_parent()
+    if mode == "namespaces":
+        try:
+            isolation.fresh(limits.disk)
+        except OSError as error:
+            channel.send(["refused", str(error)])
+            raise
+    if first:
+        channel.send(["ready"])
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        _runner(mode, limits, theirs)
+    theirs.close()
+    if mode == "namespaces":
+        isolation.drop()
+    isolation.limit(**limits._replace(processes=0)._asdict())
+    try:
+        job = channel.receive()
+    except Closed:
+        os._exit(1)
+
+    def stop(word: str, why: str) -> NoReturn:
+        with suppress(Closed):
+            channel.send([word, why])
+        os._exit(0)
+
+    stop(*verdict(job, Channel(ours), stop))
+
+
+def _runner(mode: str, limits: runner.Limits, end: socket.socket) -> None:
+    try:
+        isolation.die_with_parent()
+        os.closerange(3, end.fileno())
+        os.closerange(end.fileno() + 1, 256)
+        isolation.adopt()
+        if mode == "namespaces":
+            isolation.drop()
+        runner.serve(Channel(end), limits)
+    finally:
+        os._exit(0)
