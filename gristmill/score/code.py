@@ -40,9 +40,9 @@ def code(*, deadline: float = 5, memory: int = 512, weak: bool = False, workers:
         raise UsageError(f"score code,deadline={deadline},memory={memory}: allowed are 0 to 3600 s, 64 MiB and more")
     limits = Limits(memory * 2**20, int(deadline) + 2, PROCESSES, DISK_MB * 2**20)
     modes = (NAMESPACES, NONE) if weak else (NAMESPACES,)
-    settings = (limits, workers or os.cpu_count() or 1, modes)
-    isolation = shared(*settings).isolation
-    judge = partial(_judge, settings, deadline)
+    count = workers or os.cpu_count() or 1
+    isolation = shared(limits, count, modes).isolation
+    judge = partial(_judge, (limits, count, (isolation,)), deadline)
     return Score("code", "1", judge, {"deadline": deadline, "memory": memory, "isolation": isolation})
 
 
@@ -70,9 +70,10 @@ def job(item: Item, deadline: float) -> dict[str, Any] | Verdict:
         prompt, entry = tests["prompt"], tests["entry_point"]
         whole = f"{prompt}\n    pass\n\n{found}" if _defines(found, entry) else prompt + found
         trusted = f"{prompt}\n    pass\n"
-        return asked | {"style": "check", "program": [whole, found], "trusted": trusted, **tests}
+        asked |= {"style": "check", "program": [whole, found], "trusted": trusted}
+        return asked | {"test": tests["test"], "entry_point": entry}
     if "test_list" in tests:
-        setup = "\n".join([*tests.get("test_imports", ()), tests.get("test_setup_code") or ""])
+        setup = "\n".join([*tests["test_imports"], tests["test_setup_code"]])
         imports = "\n".join(IMPORT.findall(setup))
         return asked | {"style": "asserts", "setup": setup, "imports": imports, "test_list": tests["test_list"]}
     return asked | {"style": "stdio", "inputs": tests["inputs"], "outputs": tests["outputs"]}
@@ -80,22 +81,24 @@ def job(item: Item, deadline: float) -> dict[str, Any] | Verdict:
 
 STYLES: Sequence[Mapping[str, type]] = (
     {"test": str, "entry_point": str, "prompt": str},
-    {"test_list": list},
+    {"test_list": list, "test_setup_code": str, "test_imports": list},
     {"inputs": list, "outputs": list},
 )
 """The fields that make each style of reference."""
 
 
+LEFT_OUT: Mapping[str, Any] = {"prompt": "", "test_setup_code": "", "test_imports": []}
+
+
 def _tests(reference: str | None) -> dict[str, Any]:
     """The reference, checked. Raises ValueError that says what is wrong with it."""
     try:
-        tests = orjson.loads(reference or "")
+        given = orjson.loads(reference or "")
     except orjson.JSONDecodeError:
         raise ValueError("the reference is no JSON") from None
-    if not isinstance(tests, dict):
+    if not isinstance(given, dict):
         raise ValueError("the reference is no JSON object")
-    if "test" in tests:
-        tests.setdefault("prompt", "")
+    tests: dict[str, Any] = {**LEFT_OUT, **{name: value for name, value in given.items() if value is not None}}
     if isinstance(tests.get("inputs"), str) and isinstance(tests.get("outputs"), str):
         tests |= {"inputs": [tests["inputs"]], "outputs": [tests["outputs"]]}
     style = next((each for each in STYLES if each.keys() <= tests.keys()), None)
@@ -103,8 +106,10 @@ def _tests(reference: str | None) -> dict[str, Any]:
         raise ValueError("the reference has neither test and entry_point, nor test_list, nor inputs and outputs")
     for name, kind in style.items():
         value = tests[name]
-        if not isinstance(value, kind) or (kind is list and not (value and all(isinstance(v, str) for v in value))):
+        if not isinstance(value, kind) or (kind is list and not all(isinstance(each, str) for each in value)):
             raise ValueError(f"the reference's {name} is {'no text' if kind is str else 'no list of texts'}")
+    if not tests.get("test_list", True) or not tests.get("inputs", True):
+        raise ValueError("the reference has no test")
     if "inputs" in style and len(tests["inputs"]) != len(tests["outputs"]):
         raise ValueError(f"{len(tests['inputs'])} inputs and {len(tests['outputs'])} outputs")
     return tests
@@ -115,11 +120,13 @@ def extract(response: str, entry: str = "") -> str:
     `entry` is wanted, the last that defines it; the whole response where there is none. What comes before `</think>` is
     left out; a block that is not closed goes to the end."""
     text = response.rpartition("</think>")[2]
-    blocks = [body for language, body in FENCE.findall(text) if language.lower() in PYTHON]
+    blocks: list[str] = [body for language, body in FENCE.findall(text) if language.lower() in PYTHON]
     if not blocks:
         return text
     return next((body for body in reversed(blocks) if entry and _defines(body, entry)), blocks[-1])
 
 
 def _defines(program: str, name: str) -> bool:
-    return bool(re.search(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", program, re.MULTILINE))
+    return bool(
+        re.search(rf"^(?:(?:async\s+)?def|class)\s+{re.escape(name)}\b|^{re.escape(name)}\s*=", program, re.MULTILINE)
+    )

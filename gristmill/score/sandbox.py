@@ -46,12 +46,13 @@ class Worker:
 
     def __init__(self, mode: str, limits: Limits):
         ours, theirs = socket.socketpair()
-        life, self._life = os.pipe()
+        life, ours_of_life = os.pipe()
+        self._life: int | None = ours_of_life
         boot = BOOT.format(str(Path(__file__).parent))
         command = [sys.executable, "-S", "-s", "-P", "-B", "-c", boot]
         passed = (theirs.fileno(), life)
         self._process = subprocess.Popen(
-            [*command, mode, orjson.dumps(list(limits)).decode(), *map(str, passed)],
+            [*command, mode, orjson.dumps(limits[:4]).decode(), *map(str, passed)],
             pass_fds=passed,
             env={"PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")},
             cwd="/",
@@ -138,9 +139,11 @@ class Sandbox:
                 _closed(self._idle.get_nowait())
 
 
-def _closed(worker: Worker | None) -> None:
+def _closed(worker: Worker | None) -> Worker | None:
+    """Close a worker, if there is one. None: its place is free for another."""
     if worker is not None:
         worker.close()
+    return None
 
 
 def _first(limits: Limits, modes: Sequence[str]) -> tuple[str, Worker]:

@@ -1,4 +1,4 @@
-"""What runs inside the sandbox: an interpreter of its own, without site packages, that imports nothing else of Gristmill.
+"""What runs in the sandbox: an interpreter without site packages, which imports nothing else of Gristmill.
 
 A worker is a tree of processes, and each knows no more than it must:
 

@@ -101,7 +101,11 @@ def asserts(job: dict[str, Any], link: Link) -> tuple[str, str]:
 def _called(tests: list[str]) -> set[str]:
     """The functions that every test calls, but for Python's own where there are others: what is tested."""
     each = [
-        {node.func.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        {
+            node.func.id
+            for node in ast.walk(ast.parse(test))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
         for test in tests
     ]
     common = set.intersection(*each) if each else set()
@@ -115,8 +119,8 @@ def _loaded(job: dict[str, Any], link: Link, space: dict[str, Any], tested: set[
     if answer[0] == "unparseable":
         link.stop("unparseable_answer", f"the program is no Python: {answer[1]}")
     if answer[0] == "raised":
-        link.stop("wrong", f"loading it raised {answer[2]}")
-    defined = answer[1]
+        link.stop("wrong", f"loading it raised {answer[3]}")
+    defined: dict[str, Any] = answer[1]
     for name, what in defined.items():
         if name in tested or not (name in space or name in BUILTIN):
             if isinstance(what, str):
@@ -141,9 +145,9 @@ def _failure(link: Link, code: Any, space: dict[str, Any], source: str) -> str:
 
 
 def _why(error: Exception, source: str, last: str) -> str:
-    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == TESTS]
-    texts = source.splitlines()
-    line = texts[numbers[-1] - 1].strip()[:300] if numbers and numbers[-1] and numbers[-1] <= len(texts) else ""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == TESTS]
+    lines = source.splitlines()[(frames[-1].lineno or 1) - 1 : frames[-1].end_lineno] if frames else []
+    line = " ".join(" ".join(lines).split())[:300]
     raised = getattr(error, "of_candidate", None)
     if raised:
         return f"{line}: {last} raised {raised}"

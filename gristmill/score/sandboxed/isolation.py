@@ -50,9 +50,9 @@ def _done(result: int, what: str) -> None:
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, other: int = 0) -> None:
     """man 2 prctl"""
-    _done(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+    _done(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(other), 0, 0), f"prctl {option}")
 
 
 def die_with_parent() -> None:
@@ -106,6 +106,9 @@ def enter() -> None:
         _write(proc, "sys/user/max_user_namespaces", "0")
     os.close(proc)
     prctl(SET_NO_NEW_PRIVS, 1)
+    for capability in range(64):
+        with suppress(OSError):  # numbers that this kernel does not have
+            prctl(CAPBSET_DROP, capability)
     unshare(NEWPID | NEWNET | NEWIPC | NEWUTS)
 
 
@@ -180,10 +183,7 @@ def fresh(disk: int) -> None:
 
 
 def drop() -> None:
-    """Give up every capability, for good."""
-    for capability in range(64):
-        with suppress(OSError):  # numbers that this kernel does not have
-            prctl(CAPBSET_DROP, capability)
+    """Give up every capability, for good: the bounding set is empty, and no new privileges are to be had."""
     header = (ctypes.c_uint32 * 2)(CAPABILITIES_V3, 0)
     _done(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 

@@ -77,8 +77,8 @@ class Link:
     def _done(self, answer: list[Any], arguments: tuple[Any, ...]) -> Any:
         kind, *rest = answer
         if kind == "raised":
-            names, message = rest
-            raise _error(names, str(message))
+            names, message, told = rest
+            raise _error(names, str(message), str(told))
         if kind != "value":
             raise ValueError(kind)
         result, after = decode(rest[0], self._known), rest[1]
@@ -88,9 +88,9 @@ class Link:
         return result
 
     def _number(self, value: Any) -> list[Any]:
-        if type(value) is Remote:
-            return ["o", object.__getattribute__(value, "_number")]
-        self.stop("unparseable_gold", f"the test passes a {type(value).__name__}, which is no data")
+        if type(value) is not Remote:
+            self.stop("unparseable_gold", f"the test passes a {type(value).__name__}, which is no data")
+        return ["o", object.__getattribute__(value, "_number")]
 
     def _known(self, tag: str, number: Any) -> Any:
         if tag != "o" or type(number) is not int:
@@ -163,19 +163,19 @@ class _Iterator:
         return self.link.ask("next", self.remote)
 
 
-def _error(names: list[str], message: str) -> Exception:
+def _error(names: list[str], message: str, told: str) -> Exception:
     """The nearest of Python's own errors; one that ends processes or generators is none to a test."""
     for name in names:
         kind = getattr(builtins, name, None)
         if isinstance(kind, type) and issubclass(kind, Exception):
             try:
-                error = kind(message.partition(": ")[2])
+                error = kind(message)
             except TypeError:
                 continue
             break
     else:
         error = Raised(message)
-    error.of_candidate = message  # type: ignore[attr-defined]
+    error.of_candidate = told  # type: ignore[attr-defined]
     return error
 
 

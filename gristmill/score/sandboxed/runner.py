@@ -7,15 +7,18 @@ and answers with what it printed.
 
 import builtins
 import os
+import platform
 import sys
 import tempfile
 import types
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .channel import Channel, Closed
 from .isolation import die_with_parent, kill_beneath, limit
+from .syscalls import MACHINES, refuse
 from .values import decode, encode
 
 FILE = "<solution>"
@@ -26,12 +29,14 @@ PRINTED = 4 * 2**20
 
 
 class Limits(NamedTuple):
-    """What a candidate may use: bytes of memory (each process), processor seconds, processes, bytes of disk."""
+    """What a candidate may use: bytes of memory (each process), processor seconds, processes, bytes of disk. `weak`
+    when no namespaces are around it: then it may fork nothing, since nothing would count what it forks."""
 
     memory: int
     seconds: int
     processes: int
     disk: int
+    weak: bool = False
 
 
 def serve(channel: Channel, limits: Limits) -> None:
@@ -46,6 +51,14 @@ def serve(channel: Channel, limits: Limits) -> None:
                 channel.send(["ran", *_printed(arguments[0], text, limits)])
 
 
+def confine(limits: Limits) -> None:
+    """Bound this process, for good."""
+    processes = 0 if limits.weak else limits.processes
+    limit(memory=limits.memory, seconds=limits.seconds, processes=processes, disk=limits.disk)
+    if platform.machine() in MACHINES and sys.platform == "linux":
+        refuse(weak=limits.weak)
+
+
 def _forked(work: Callable[[], None], limits: Limits) -> int:
     child = os.fork()
     if child:
@@ -53,7 +66,7 @@ def _forked(work: Callable[[], None], limits: Limits) -> int:
     try:
         die_with_parent()
         os.setsid()
-        limit(**limits._asdict())
+        confine(limits)
         work()
     except BaseException:  # noqa: BLE001  whatever the program raised: its status says so
         os._exit(1)
@@ -106,7 +119,7 @@ def _file() -> int:
     if sys.platform == "linux":
         return os.memfd_create("stream")
     number, name = tempfile.mkstemp(dir=".")
-    os.unlink(name)
+    Path(name).unlink()
     return number
 
 
@@ -130,18 +143,22 @@ def _module(name: str) -> types.ModuleType:
 
 
 def _compiled(program: list[str]) -> types.CodeType:
-    """The first of the texts that is Python. Raises the SyntaxError (or its like) of the last."""
-    for text in program[:-1]:
+    """The first of the texts that is Python. Raises the SyntaxError (or its like) of the first where none is."""
+    for text in program:
         with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             return compile(text, FILE, "exec", dont_inherit=True)
-    return compile(program[-1], FILE, "exec", dont_inherit=True)
+    return compile(program[0], FILE, "exec", dont_inherit=True)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(str(error))[:SHOWN]
+    except BaseException:  # noqa: BLE001  a method of the program's
+        return ""
 
 
 def _told(error: BaseException) -> str:
-    try:
-        text = " ".join(str(error).split())[:SHOWN]
-    except BaseException:  # noqa: BLE001  a method of the program's
-        text = ""
+    text = " ".join(_text(error).split())
     line = None
     trace = error.__traceback__
     while trace:
@@ -153,8 +170,8 @@ def _told(error: BaseException) -> str:
 def answer(channel: Channel, program: list[str], before: str) -> None:
     """Execute the program, tell what it defined, then do what is asked, until the other side closes.
 
-    Answers are `["value", result, arguments that changed]`, `["raised", names of the error's types, its message]`, or
-    `["unparseable", message]` for a program that is no Python.
+    Answers are `["loaded", {name: what}]` or `["unparseable", message]` to the program, and to a request `["value",
+    result, arguments that changed]` or `["raised", names of the error's types, its message, the evidence]`.
     """
     objects: list[Any] = []
 
@@ -178,22 +195,24 @@ def answer(channel: Channel, program: list[str], before: str) -> None:
             exec(before, space)
         exec(code, space)
     except BaseException as error:  # noqa: BLE001  the program may raise anything
-        channel.send(["raised", ["SystemExit" if isinstance(error, SystemExit) else ""], _told(error)])
+        channel.send(["raised", [], "", _told(error)])
         return
-    names = {name: _kind(value) or other(value) for name, value in space.items() if not name.startswith("__")}
-    channel.send(["loaded", names])
+    defined = {name: _kind(value) or other(value) for name, value in space.items() if not name.startswith("__")}
+    channel.send(["loaded", defined])
     while True:
         what, arguments, named = channel.receive()
         values = [decode(each, known) for each in arguments]
         try:
-            result = encode(OPERATIONS[what](*values, **{key: decode(each, known) for key, each in named.items()}), other)
+            result = encode(
+                OPERATIONS[what](*values, **{key: decode(each, known) for key, each in named.items()}), other
+            )
             after = [_after(value, sent, other) for value, sent in zip(values, arguments, strict=True)]
             channel.send(["value", result, after])
         except Closed:
             return
         except BaseException as error:  # noqa: BLE001  the program may raise anything
             names = [each.__name__ for each in type(error).__mro__ if getattr(builtins, each.__name__, None) is each]
-            channel.send(["raised", names, _told(error)])
+            channel.send(["raised", names, _text(error), _told(error)])
 
 
 def _kind(value: Any) -> str | None:

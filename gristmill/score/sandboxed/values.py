@@ -59,8 +59,8 @@ def encode(value: Any, other: Other) -> Any:
         number = int.__index__(value)
         return number if -EXACT <= number <= EXACT else ["i", hex(number)]
     if isinstance(value, float):
-        number = float.__float__(value)
-        return number if math.isfinite(number) else ["r", repr(number)]
+        real = float.__float__(value)
+        return real if math.isfinite(real) else ["r", repr(real)]
     if isinstance(value, bytes):
         return ["b", bytes.hex(value)]
     for tag, kind, parts in FLAT:

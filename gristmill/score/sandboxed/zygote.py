@@ -6,16 +6,18 @@ forks one run after the other, each ready before there is work for it: its check
 checker.
 """
 
+import builtins
 import gc
 import importlib
 import json
 import os
 import select
-import signal
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+from _sitebuiltins import Quitter
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -37,15 +39,18 @@ WARM = (
 
 def main() -> None:
     """Keep a sandbox until the parent is gone."""
-    mode, limits, jobs, life = sys.argv[1], runner.Limits(*json.loads(sys.argv[2])), int(sys.argv[3]), int(sys.argv[4])
+    mode, bounds, jobs, life = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    limits = runner.Limits(*bounds)._replace(weak=mode == "none")
     channel = Channel(socket.socket(fileno=jobs))
     for name in WARM:
         importlib.import_module(name)
+    for name in ("exit", "quit"):  # which programs take for Python's own; they come with site packages
+        setattr(builtins, name, Quitter(name, "Ctrl-D"))
     sys.path[:] = [each for each in sys.path if each != PACKAGE]
-    sys.argv[1:] = []
+    sys.argv[:], sys.orig_argv[:] = [runner.FILE], []
     place = ""
     try:
-        if mode == "namespaces":
+        if not limits.weak:
             isolation.enter()
         else:
             place = _weak()
@@ -59,7 +64,7 @@ def main() -> None:
     if zygote == 0:
         isolation.die_with_parent()
         os.close(life)
-        _zygote(mode, limits, channel)
+        _zygote(limits, channel)
         os._exit(0)
     channel.end.close()
     _wait(life, zygote)
@@ -91,7 +96,7 @@ def _wait(life: int, zygote: int) -> None:
             return
 
 
-def _zygote(mode: str, limits: runner.Limits, channel: Channel) -> None:
+def _zygote(limits: runner.Limits, channel: Channel) -> None:
     isolation.adopt()
     gc.freeze()
     first = True
@@ -99,7 +104,7 @@ def _zygote(mode: str, limits: runner.Limits, channel: Channel) -> None:
         checker = os.fork()
         if checker == 0:
             try:
-                _run(mode, limits, channel, first)
+                _run(limits, channel, first)
             finally:
                 os._exit(1)
         first = False
@@ -109,24 +114,24 @@ def _zygote(mode: str, limits: runner.Limits, channel: Channel) -> None:
             return
 
 
-def _run(mode: str, limits: runner.Limits, channel: Channel, first: bool) -> None:
+def _run(limits: runner.Limits, channel: Channel, first: bool) -> None:
     """Fork the runner, then be the checker. The exit code is 1 when no more jobs will come."""
     isolation.die_with_parent()
-    if mode == "namespaces":
+    if not limits.weak:
         try:
             isolation.fresh(limits.disk)
         except OSError as error:
             channel.send(["refused", str(error)])
             raise
-    if first:
-        channel.send(["ready"])
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
-        _runner(mode, limits, theirs)
+        _runner(limits, theirs)
     theirs.close()
-    if mode == "namespaces":
+    if not limits.weak:
         isolation.drop()
-    isolation.limit(**limits._replace(processes=0)._asdict())
+    runner.confine(limits._replace(processes=0))
+    if first:
+        channel.send(["ready"])
     try:
         job = channel.receive()
     except Closed:
@@ -140,13 +145,13 @@ def _run(mode: str, limits: runner.Limits, channel: Channel, first: bool) -> Non
     stop(*verdict(job, Channel(ours), stop))
 
 
-def _runner(mode: str, limits: runner.Limits, end: socket.socket) -> None:
+def _runner(limits: runner.Limits, end: socket.socket) -> None:
     try:
         isolation.die_with_parent()
         os.closerange(3, end.fileno())
         os.closerange(end.fileno() + 1, 256)
         isolation.adopt()
-        if mode == "namespaces":
+        if not limits.weak:
             isolation.drop()
         runner.serve(Channel(end), limits)
     finally:
