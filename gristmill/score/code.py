@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from gristmill.errors import UsageError
-from gristmill.score.sandbox import NAMESPACES, NONE, shared
+from gristmill.score.sandbox import NONE, STRONG, shared
 from gristmill.score.sandboxed.runner import Limits
 from gristmill.score.score import Item, Score, Verdict
 
@@ -39,7 +39,7 @@ def code(*, deadline: float = 5, memory: int = 512, weak: bool = False, workers:
     if not 0 < deadline <= 3600 or not 64 <= memory <= 2**20:
         raise UsageError(f"score code,deadline={deadline},memory={memory}: allowed are 0 to 3600 s, 64 MiB and more")
     limits = Limits(memory * 2**20, int(deadline) + 2, PROCESSES, DISK_MB * 2**20)
-    modes = (NAMESPACES, NONE) if weak else (NAMESPACES,)
+    modes = (*STRONG, NONE) if weak else STRONG
     count = workers or os.cpu_count() or 1
     isolation = shared(limits, count, modes).isolation
     judge = partial(_judge, (limits, count, (isolation,)), deadline)

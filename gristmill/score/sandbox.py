@@ -8,33 +8,33 @@ Not covered: machines whose kernel can be broken from an ordinary process; progr
 """
 
 import atexit
+import json
 import os
 import queue
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-import orjson
-
 from gristmill.errors import UsageError
+from gristmill.score import bubblewrap
 from gristmill.score.sandboxed.channel import Channel, Closed, Late
 from gristmill.score.sandboxed.runner import Limits
 
 NAMESPACES, NONE = "namespaces", "none"
+BUBBLEWRAP = bubblewrap.NAME
 
 START_SECONDS = 30.0
+STRONG = (NAMESPACES, BUBBLEWRAP)
+"""What counts as a sandbox, in the order in which it is tried."""
+
 GRACE_SECONDS = 1.0
 """What a worker has beyond the deadline, which it keeps itself, before it is killed."""
-
-BOOT = "import sys; sys.path.insert(0, {!r}); from sandboxed.zygote import main; main()"
 
 
 class Refused(Exception):
@@ -42,27 +42,28 @@ class Refused(Exception):
 
 
 class Worker:
-    """A worker process. Raises Refused where its isolation cannot be had."""
+    """A worker process. Raises Refused where its isolation cannot be had.
+
+    Under bubblewrap it is two, and for one job only (`once`).
+    """
 
     def __init__(self, mode: str, limits: Limits):
         ours, theirs = socket.socketpair()
-        life, ours_of_life = os.pipe()
-        self._life: int | None = ours_of_life
-        boot = BOOT.format(str(Path(__file__).parent))
-        command = [sys.executable, "-S", "-s", "-P", "-B", "-c", boot]
-        passed = (theirs.fileno(), life)
-        self._process = subprocess.Popen(
-            [*command, mode, orjson.dumps(limits[:4]).decode(), *map(str, passed)],
-            pass_fds=passed,
-            env={"PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "")},
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self.once = mode == bubblewrap.NAME
+        self._life: int | None = None
+        if self.once:
+            try:
+                self._processes = bubblewrap.start(limits, theirs)
+            except OSError as error:
+                ours.close()
+                theirs.close()
+                raise Refused(str(error)) from error
+        else:
+            life, self._life = os.pipe()
+            arguments = [mode, json.dumps(limits), str(theirs.fileno()), str(life)]
+            self._processes = [bubblewrap.started(bubblewrap.program("zygote", arguments), (theirs.fileno(), life))]
+            os.close(life)
         theirs.close()
-        os.close(life)
         self._channel = Channel(ours, time.monotonic() + START_SECONDS)
         try:
             word, *said = self._channel.receive()
@@ -82,16 +83,16 @@ class Worker:
 
     def close(self) -> None:
         """End it and all that it started."""
-        if self._life is None:
-            return
-        os.close(self._life)
-        self._life = None
         self._channel.end.close()
-        try:
-            self._process.wait(2)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._life is not None:
+            os.close(self._life)  # which it watches, and takes away what it made before it ends
+            self._life = None
+        for process in self._processes:
+            try:
+                process.wait(0 if self.once else 2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 class Sandbox:
@@ -100,14 +101,15 @@ class Sandbox:
     Raises UsageError where there is no isolation that is among `modes`, tried in their order.
     """
 
-    def __init__(self, limits: Limits, workers: int, modes: Sequence[str] = (NAMESPACES,)):
+    def __init__(self, limits: Limits, workers: int, modes: Sequence[str] = STRONG):
         self.limits = limits
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         for _ in range(workers - 1):
             self._idle.put(None)
-        self.isolation, first = _first(limits, modes)
-        self._idle.put(first)
+        # bubblewrap dies with the thread that started it, and these last
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sandbox")
+        self.isolation, first = self._threads.submit(_first, limits, modes).result()
+        self._idle.put(first)
         atexit.register(self.close)
 
     def run(self, jobs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
@@ -127,6 +129,7 @@ class Sandbox:
             except (Closed, Refused, ValueError):
                 worker = _closed(worker)
             else:
+                worker = _closed(worker) if worker.once else worker
                 return answer
             finally:
                 self._idle.put(worker)

@@ -31,7 +31,7 @@ class Link:
 
     def __init__(self, channel: Channel, stop: Stop):
         self.channel, self.stop = channel, stop
-        self.last = ""
+        self.last, self.begun = "", False
 
     def ask(self, what: str, *arguments: Any, **named: Any) -> Any:
         """Have an operation done, and give its result or raise its error."""
@@ -66,6 +66,11 @@ class Link:
             self.stop("timeout", self.late())
         if not isinstance(answer, list):
             self.stop("wrong", "it answered with what is no value")
+        if not self.begun and answer[:1] == ["failed"]:
+            self.stop("crash", f"the program could not be started: {answer[1]}")
+        if not self.begun and answer[:1] == ["begun"]:
+            self.begun = True
+            return self.receive()
         if answer[:1] == ["ended"]:
             self.stop("wrong", f"{ended(answer[1])}{f' in {self.last}' if self.last else ' while it was loaded'}")
         return answer

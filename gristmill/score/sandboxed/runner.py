@@ -11,6 +11,7 @@ import platform
 import sys
 import tempfile
 import types
+from _sitebuiltins import Quitter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,12 +44,34 @@ def serve(channel: Channel, limits: Limits) -> None:
     """Serve one request. Everything beneath is gone when it returns."""
     with suppress(Closed, ValueError):
         what, *arguments = channel.receive()
-        if what == "load":
-            status = _ended(_forked(lambda: answer(channel, *arguments), limits))
-            channel.send(["ended", status])
-        elif what == "run":
-            for text in arguments[1]:
-                channel.send(["ran", *_printed(arguments[0], text, limits)])
+        try:
+            if what == "load":
+                _load(channel, limits, arguments)
+            else:
+                for text in arguments[1]:
+                    channel.send(["ran", *_printed(arguments[0], text, limits)])
+        except OSError as error:  # no process, no memory: not the program's doing
+            channel.send(["failed", str(error)])
+
+
+def _load(channel: Channel, limits: Limits, arguments: list[Any]) -> None:
+    """The program starts when the checker has been told that it was begun, which only we can do before."""
+    wait, begin = os.pipe()
+
+    def work() -> None:
+        os.read(wait, 1)
+        answer(channel, *arguments)
+
+    child = _forked(work, limits)
+    channel.send(["begun"])
+    os.write(begin, b".")
+    channel.send(["ended", _ended(child)])
+
+
+def add_exit() -> None:
+    """Give programs `exit` and `quit`, which they take for Python's own; they come with site packages."""
+    for name in ("exit", "quit"):
+        setattr(builtins, name, Quitter(name, "Ctrl-D"))
 
 
 def confine(limits: Limits) -> None:

@@ -6,7 +6,6 @@ forks one run after the other, each ready before there is work for it: its check
 checker.
 """
 
-import builtins
 import gc
 import importlib
 import json
@@ -17,17 +16,10 @@ import signal
 import socket
 import sys
 import tempfile
-from _sitebuiltins import Quitter
 from contextlib import suppress
-from pathlib import Path
-from typing import NoReturn
 
-from . import isolation, runner
-from .channel import Channel, Closed
-from .checker import verdict
-
-PACKAGE = str(Path(__file__).parent.parent)
-"""Where this package was imported from; programs have no business there."""
+from . import isolation, roles, runner
+from .channel import Channel
 
 WARM = (
     *("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq", "inspect"),
@@ -44,10 +36,7 @@ def main() -> None:
     channel = Channel(socket.socket(fileno=jobs))
     for name in WARM:
         importlib.import_module(name)
-    for name in ("exit", "quit"):  # which programs take for Python's own; they come with site packages
-        setattr(builtins, name, Quitter(name, "Ctrl-D"))
-    sys.path[:] = [each for each in sys.path if each != PACKAGE]
-    sys.argv[:], sys.orig_argv[:] = [runner.FILE], []
+    roles.prepare()
     place = ""
     try:
         if not limits.weak:
@@ -57,7 +46,6 @@ def main() -> None:
     except OSError as error:
         channel.send(["refused", str(error)])
         return
-    os.environ.clear()
     isolation.hide()
     isolation.adopt()
     zygote = os.fork()
@@ -125,34 +113,7 @@ def _run(limits: runner.Limits, channel: Channel, first: bool) -> None:
             raise
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
-        _runner(limits, theirs)
-    theirs.close()
-    if not limits.weak:
-        isolation.drop()
-    runner.confine(limits._replace(processes=0))
-    if first:
-        channel.send(["ready"])
-    try:
-        job = channel.receive()
-    except Closed:
-        os._exit(1)
-
-    def stop(word: str, why: str) -> NoReturn:
-        with suppress(Closed):
-            channel.send([word, why])
-        os._exit(0)
-
-    stop(*verdict(job, Channel(ours), stop))
-
-
-def _runner(limits: runner.Limits, end: socket.socket) -> None:
-    try:
         isolation.die_with_parent()
-        os.closerange(3, end.fileno())
-        os.closerange(end.fileno() + 1, 256)
-        isolation.adopt()
-        if not limits.weak:
-            isolation.drop()
-        runner.serve(Channel(end), limits)
-    finally:
-        os._exit(0)
+        roles.run(limits, theirs)
+    theirs.close()
+    roles.check(limits, channel, ours, first=first)
