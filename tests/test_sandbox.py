@@ -246,12 +246,12 @@ def test_printing_without_end_costs_nothing(either: Sandbox) -> None:
     assert either.run([job(f"def f(x):\n    print('x' * 10**7)\n    return {SECRET}")])[0][0] == "correct"
 
 
-def test_what_one_run_leaves_no_other_finds(strong: Sandbox) -> None:
+def test_what_one_run_leaves_no_other_finds(either: Sandbox) -> None:
     writes = "open('left', 'w').write('1')\nimport random\nrandom.seen = 1\ndef f(x): return 1"
     reads = "import os, random\ndef f(x): return (os.listdir('.'), hasattr(random, 'seen'))"
     for _ in range(3):
-        assert strong.run([job(writes, "assert f(1)")])[0][0] == "correct"
-        assert strong.run([job(reads, "assert f(1) == ([], False)")])[0] == ("correct", "1 tests")
+        assert either.run([job(writes, "assert f(1)")])[0][0] == "correct"
+        assert either.run([job(reads, "assert f(1) == ([], False)")])[0] == ("correct", "1 tests")
 
 
 LEAVES = """

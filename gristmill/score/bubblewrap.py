@@ -79,7 +79,7 @@ def _bwrap(disk: int, home: str) -> list[str]:
     symlinks = [each for link in links for each in ("--symlink", str(Path(link).readlink()), link)]
     devices = [each for device in DEVICES for each in ("--dev-bind", device, device)]
     return [
-        *(found, "--unshare-all", "--disable-userns", "--die-with-parent", "--as-pid-1", "--new-session"),
+        *(found, "--unshare-user", "--unshare-all", "--die-with-parent", "--as-pid-1", "--new-session"),
         *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"),
         *(*symlinks, "--ro-bind-try", "/usr/lib64", "/usr/lib64", *binds, *devices),
         *("--ro-bind", str(PACKAGE), home, "--size", str(disk), "--tmpfs", "/work", "--remount-ro", "/"),

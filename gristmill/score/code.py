@@ -106,7 +106,8 @@ def _tests(reference: str | None) -> dict[str, Any]:
         raise ValueError("the reference has neither test and entry_point, nor test_list, nor inputs and outputs")
     for name, kind in style.items():
         value = tests[name]
-        if not isinstance(value, kind) or (kind is list and not all(isinstance(each, str) for each in value)):
+        texts = value if isinstance(value, list) else [value]
+        if type(value) is not kind or not all(isinstance(each, str) for each in texts):
             raise ValueError(f"the reference's {name} is {'no text' if kind is str else 'no list of texts'}")
     if not tests.get("test_list", True) or not tests.get("inputs", True):
         raise ValueError("the reference has no test")

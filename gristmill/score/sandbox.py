@@ -11,8 +11,10 @@ import atexit
 import json
 import os
 import queue
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -51,6 +53,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         self.once = mode == bubblewrap.NAME
         self._life: int | None = None
+        self._place = ""
         if self.once:
             try:
                 self._processes = bubblewrap.start(limits, theirs)
@@ -60,7 +63,8 @@ class Worker:
                 raise Refused(str(error)) from error
         else:
             life, self._life = os.pipe()
-            arguments = [mode, json.dumps(limits), str(theirs.fileno()), str(life)]
+            self._place = tempfile.mkdtemp(prefix="gristmill-weak-") if mode == NONE else ""
+            arguments = [json.dumps(limits), str(theirs.fileno()), str(life), self._place]
             self._processes = [bubblewrap.started(bubblewrap.program("zygote", arguments), (theirs.fileno(), life))]
             os.close(life)
         theirs.close()
@@ -93,6 +97,8 @@ class Worker:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self._place:  # the keeper takes it away, unless it was killed
+            shutil.rmtree(self._place, ignore_errors=True)
 
 
 class Sandbox:

@@ -1,9 +1,9 @@
-"""The keeper and the zygote: `python -S -s -P -c "from sandboxed.zygote import main; main()" MODE LIMITS JOBS LIFE`.
+"""The keeper and the zygote: `python -S -s -P -c "from sandboxed.zygote import main; main()" LIMITS JOBS LIFE PLACE`.
 
 The keeper builds the sandbox, says over JOBS whether it could, forks the zygote and waits: for the end of LIFE, a pipe
 whose other end only the parent has, or for the zygote's. Either way all processes beneath it are killed. The zygote
 forks one run after the other, each ready before there is work for it: its checker waits for a job, its runner for the
-checker.
+checker. PLACE is the directory to work in where no sandbox is wanted, and empty otherwise.
 """
 
 import gc
@@ -15,8 +15,8 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 from contextlib import suppress
+from pathlib import Path
 
 from . import isolation, roles, runner
 from .channel import Channel
@@ -31,18 +31,17 @@ WARM = (
 
 def main() -> None:
     """Keep a sandbox until the parent is gone."""
-    mode, bounds, jobs, life = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    limits = runner.Limits(*bounds)._replace(weak=mode == "none")
+    bounds, place = json.loads(sys.argv[1]), sys.argv[4]
+    limits, jobs, life = runner.Limits(*bounds)._replace(weak=bool(place)), int(sys.argv[2]), int(sys.argv[3])
     channel = Channel(socket.socket(fileno=jobs))
     for name in WARM:
         importlib.import_module(name)
     roles.prepare()
-    place = ""
     try:
-        if not limits.weak:
-            isolation.enter()
+        if limits.weak:
+            _weak(place)
         else:
-            place = _weak()
+            isolation.enter()
     except OSError as error:
         channel.send(["refused", str(error)])
         return
@@ -52,7 +51,7 @@ def main() -> None:
     if zygote == 0:
         isolation.die_with_parent()
         os.close(life)
-        _zygote(limits, channel)
+        _zygote(limits, channel, place)
         os._exit(0)
     channel.end.close()
     _wait(life, zygote)
@@ -64,16 +63,14 @@ def main() -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _weak() -> str:
+def _weak(place: str) -> None:
     """No sandbox: a directory of its own, and nobody's rights where we have root's."""
-    place = tempfile.mkdtemp(prefix="gristmill-weak-")
     os.chdir(place)
     if os.getuid() == 0:
         os.chown(place, isolation.NOBODY, isolation.NOBODY)
         os.setgroups([])
         os.setresgid(*[isolation.NOBODY] * 3)
         os.setresuid(*[isolation.NOBODY] * 3)
-    return place
 
 
 def _wait(life: int, zygote: int) -> None:
@@ -84,7 +81,7 @@ def _wait(life: int, zygote: int) -> None:
             return
 
 
-def _zygote(limits: runner.Limits, channel: Channel) -> None:
+def _zygote(limits: runner.Limits, channel: Channel, place: str) -> None:
     isolation.adopt()
     gc.freeze()
     first = True
@@ -98,8 +95,18 @@ def _zygote(limits: runner.Limits, channel: Channel) -> None:
         first = False
         status = os.waitpid(checker, 0)[1]
         isolation.kill_beneath()
+        if limits.weak:
+            _empty(place)
         if status:
             return
+
+
+def _empty(place: str) -> None:
+    for each in Path(place).iterdir():
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
 
 
 def _run(limits: runner.Limits, channel: Channel, first: bool) -> None:
