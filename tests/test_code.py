@@ -40,17 +40,20 @@ def judged(code: Score, response: str | None, reference: object) -> Verdict:
         ("    return 1\n", "", "    return 1\n"),
         ("Here:\n```python\na = 1\n```\nand\n```py\nb = 2\n```\n", "", "b = 2\n"),
         ("```python\ndef f(): pass\n```\nUse it:\n```python\nf()\n```", "f", "def f(): pass\n"),
-        ("```python\ndef f(): pass\n```\n```\nf()\n```", "g", "f()\n"),
+        ("```python\ndef f(): pass\n```\n```py\nf()\n```", "g", "f()\n"),
         ("```bash\nls\n```\n```\nx = 1\n```\n```json\n{}\n```", "", "x = 1\n"),
         ("```python\nx = 1\n", "", "x = 1\n"),
+        ("```python\nx = 1\n```\nIt prints:\n```\n1\n```", "", "x = 1\n"),
+        ("```\nx = 1\n```\nthen\n```\nx = 2\n```", "", "x = 2\n"),
+        ("- So:\n  ```python\n  def f():\n      return 1\n  ```", "f", "def f():\n    return 1\n"),
         ("<think>\n```python\nx = 1\n```\n</think>\n```python\nx = 2\n```", "", "x = 2\n"),
-        ("1. So:\n   ```Python 3\n   x = 1\n   ```", "", "   x = 1\n"),
+        ("1. So:\n   ```Python 3\n   x = 1\n   ```", "", "x = 1\n"),
         ("```python\ns = '''\n  ``inline``\n'''\n```", "", "s = '''\n  ``inline``\n'''\n"),
         ("", "", ""),
     ],
 )
 def test_the_program_in_a_response(response: str, entry: str, expected: str) -> None:
-    assert extract(response, entry) == expected
+    assert extract(response, {entry}) == expected
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,8 @@ def test_a_prompt_that_is_no_code_is_left_out(code: Score) -> None:
         ("def area(a, b):\n    return 6", "wrong", "test 2 of 2: assert area(0, 3) == 0; area(0, 3) = 6"),
         ("def volume(a, b):\n    return 6", "wrong", "test 1 of 2: assert area(2, 3) == 6; NameError"),
         ("print(area", "unparseable_answer", ""),
+        ("```python\ndef area(a, b):\n    return a * b\n```\n```python\nprint(area(1, 2))\n```", "correct", ""),
+        ("raise ValueError('\\ud800')", "wrong", "ValueError: ?"),
         ("1 / 0", "wrong", "loading it raised ZeroDivisionError"),
         ("while True: pass", "timeout", "no end of loading"),
     ],

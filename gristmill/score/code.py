@@ -10,7 +10,8 @@ Not covered: other languages, packages, several files.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,10 +22,13 @@ from gristmill.score.sandbox import NONE, STRONG, shared
 from gristmill.score.sandboxed.runner import Limits
 from gristmill.score.score import Item, Score, Verdict
 
-FENCE = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^([ \t]*)```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 PYTHON = frozenset({"", "python", "python3", "py", "py3"})
+CALLED = re.compile(r"(\w+)\s*\(")
 IMPORT = re.compile(r"^(?:import|from)\s.*", re.MULTILINE)
 VALUES = {"correct": 1.0, "wrong": 0.0}
+
+VERSION = f"1 on Python {sys.version_info.major}.{sys.version_info.minor}"
 
 PROCESSES, DISK_MB = 32, 16
 
@@ -43,7 +47,7 @@ def code(*, deadline: float = 5, memory: int = 512, weak: bool = False, workers:
     count = workers or os.cpu_count() or 1
     isolation = shared(limits, count, modes).isolation
     judge = partial(_judge, (limits, count, (isolation,)), deadline)
-    return Score("code", "1", judge, {"deadline": deadline, "memory": memory, "isolation": isolation})
+    return Score("code", VERSION, judge, {"deadline": deadline, "memory": memory, "isolation": isolation})
 
 
 def _judge(settings: tuple[Limits, int, tuple[str, ...]], deadline: float, items: Sequence[Item]) -> list[Verdict]:
@@ -62,7 +66,8 @@ def job(item: Item, deadline: float) -> dict[str, Any] | Verdict:
         tests = _tests(item.reference)
     except ValueError as error:
         return Verdict(None, "unparseable_gold", str(error))
-    found = extract(item.response or "", str(tests.get("entry_point", "")))
+    wanted = {tests["entry_point"]} if "test" in tests else set(CALLED.findall("\n".join(tests.get("test_list", ()))))
+    found = extract(item.response or "", wanted)
     if not found.strip():
         return Verdict(None, "unparseable_answer", "the response has no code")
     asked: dict[str, Any] = {"deadline": deadline, "program": [found], "imports": ""}
@@ -116,15 +121,20 @@ def _tests(reference: str | None) -> dict[str, Any]:
     return tests
 
 
-def extract(response: str, entry: str = "") -> str:
-    """The program in a response: its last block fenced as Python or as nothing in particular, and if the function
-    `entry` is wanted, the last that defines it; the whole response where there is none. What comes before `</think>` is
-    left out; a block that is not closed goes to the end."""
+def extract(response: str, wanted: Collection[str] = ()) -> str:
+    """The program in a response: the last block fenced as Python, or else as nothing in particular; if functions are
+    `wanted`, the last that defines one. The whole response where there is no block.
+
+    What comes before `</think>` is left out; a block that is not closed goes to the end, and one that is indented as a
+    whole loses that.
+    """
     text = response.rpartition("</think>")[2]
-    blocks: list[str] = [body for language, body in FENCE.findall(text) if language.lower() in PYTHON]
-    if not blocks:
-        return text
-    return next((body for body in reversed(blocks) if entry and _defines(body, entry)), blocks[-1])
+    blocks: dict[bool, list[str]] = {True: [], False: []}
+    for indent, language, body in FENCE.findall(text):
+        if language.lower() in PYTHON:
+            blocks[language != ""].append(re.sub(rf"^[ \t]{{0,{len(indent)}}}", "", body, flags=re.MULTILINE))
+    found = blocks[True] or blocks[False] or [text]
+    return next((body for body in reversed(found) if any(_defines(body, name) for name in wanted)), found[-1])
 
 
 def _defines(program: str, name: str) -> bool:

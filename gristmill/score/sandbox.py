@@ -83,7 +83,7 @@ class Worker:
         self._channel.deadline = time.monotonic() + job["deadline"] + GRACE_SECONDS
         self._channel.send(job)
         word, why = self._channel.receive()
-        return str(word), str(why)
+        return str(word), str(why).encode("utf-8", "replace").decode()  # a program may say what is no text
 
     def close(self) -> None:
         """End it and all that it started."""
