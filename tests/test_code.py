@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from gristmill.score.code import job as asked
 from gristmill.score.named import score
 from gristmill.score.pass_at_k import pass_at_k
 from gristmill.score.score import Item, Score, Verdict
+from tests.test_cli import gristmill
 
 SQUARE = {
     "prompt": 'from math import sqrt\n\ndef helper(x):\n    return x\n\ndef square(x):\n    """The square of x."""\n',
@@ -212,3 +214,16 @@ def test_the_sets_own_solutions_pass(code: Score) -> None:
     rows = [json.loads(line) for line in gzip.decompress(data.read_bytes()).splitlines()[::8]]
     items = [Item(r["canonical_solution"], json.dumps({k: r[k] for k in SQUARE})) for r in rows]
     assert [v.verdict for v in code(items)] == ["correct"] * len(rows)
+
+
+def test_the_command_line_prints_the_isolation(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "area", "response": f"def area(a, b): return a * b * {n}", "reference": json.dumps(MBPP)}
+        for n in (1, 2)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["score", tmp_path / "rows.jsonl", "--with", "code", "--with", "exact", "--allow-weak-sandbox"]
+    done = gristmill(*arguments, "-o", tmp_path / "out.parquet", "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "code             isolation: " in done.stdout and "1 correct, 1 wrong" in done.stdout
+    assert pq.read_table(tmp_path / "out.parquet")["verdict_code"].to_pylist() == ["correct", "wrong"]
