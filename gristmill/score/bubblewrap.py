@@ -15,7 +15,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from gristmill.score.sandboxed.isolation import DEVICES
+from gristmill.score.sandboxed.isolation import DEVICES, STDIN, WORK
 from gristmill.score.sandboxed.runner import Limits
 
 NAME = "bubblewrap"
@@ -77,13 +77,14 @@ def _bwrap(disk: int, home: str) -> list[str]:
     binds = [each for path in [*shown, _python()] for each in ("--ro-bind", path, path)]
     links = [link for link in ("/lib", "/lib64") if Path(link).is_symlink()]
     symlinks = [each for link in links for each in ("--symlink", str(Path(link).readlink()), link)]
+    symlinks += ["--symlink", f"{WORK}/{STDIN}", "/dev/stdin"]
     devices = [each for device in DEVICES for each in ("--dev-bind", device, device)]
     return [
         *(found, "--unshare-user", "--unshare-all", "--die-with-parent", "--as-pid-1", "--new-session"),
         *("--uid", "1000", "--gid", "1000", "--cap-drop", "ALL"),
         *(*symlinks, "--ro-bind-try", "/usr/lib64", "/usr/lib64", *binds, *devices),
-        *("--ro-bind", str(PACKAGE), home, "--size", str(disk), "--tmpfs", "/work", "--remount-ro", "/"),
-        *("--chdir", "/work", "--"),
+        *("--ro-bind", str(PACKAGE), home, "--size", str(disk), "--tmpfs", WORK, "--remount-ro", "/"),
+        *("--chdir", WORK, "--"),
     ]
 
 

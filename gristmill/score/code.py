@@ -30,19 +30,19 @@ VALUES = {"correct": 1.0, "wrong": 0.0}
 
 VERSION = f"1 on Python {sys.version_info.major}.{sys.version_info.minor}"
 
-PROCESSES, DISK_MB = 32, 16
+THREADS, DISK_MB = 32, 16
 
 
-def code(*, deadline: float = 5, memory: int = 512, weak: bool = False, workers: int | None = None) -> Score:
+def code(*, deadline: float = 5, memory: int = 1024, weak: bool = False, workers: int | None = None) -> Score:
     """Whether a program passes its tests.
 
-    `deadline` in seconds an item, `memory` in MiB a process; `workers` run at once, by default as many as processors.
-    With `weak` programs are run with less than a sandbox where there is none. Raises UsageError where there is none and
+    `deadline` in seconds an item, `memory` in MiB of address space; `workers` run at once, by default as many as there
+    are processors. With `weak` programs are run with less than a sandbox where there is none. Raises UsageError where there is none and
     that is not allowed, and for a setting that cannot be.
     """
     if not 0 < deadline <= 3600 or not 64 <= memory <= 2**20:
         raise UsageError(f"score code,deadline={deadline},memory={memory}: allowed are 0 to 3600 s, 64 MiB and more")
-    limits = Limits(memory * 2**20, int(deadline) + 2, PROCESSES, DISK_MB * 2**20)
+    limits = Limits(memory * 2**20, int(deadline) + 2, THREADS, DISK_MB * 2**20)
     modes = (*STRONG, NONE) if weak else STRONG
     count = workers or os.cpu_count() or 1
     isolation = shared(limits, count, modes).isolation

@@ -4,8 +4,7 @@ One user namespace and one root a worker (`enter`), and fresh process, mount, ne
 working directory a run (`fresh`); `drop` and `limit` take what is left from the candidate. Every step raises OSError
 where the kernel does not allow it. man 7 namespaces, user_namespaces; man 2 mount, pivot_root, capset, prctl.
 
-Not covered: a limit on what all processes of a run use together (cgroups, which need a delegation); it is bounded by
-the number of processes times the limits of each.
+Not covered: cgroups, which need a delegation; a program is one process, and its limits are those of processes.
 """
 
 import ctypes
@@ -39,7 +38,8 @@ INSIDE = 1000
 PLACES = ("/mnt", "/srv", "/media", "/tmp", "/var/tmp", "/run")
 """Directories over which a new root can be mounted, in a mount namespace that nobody else sees."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
-WORK = "/work"
+WORK, STDIN = "/work", ".stdin"
+"""The working directory, and the file in it that is a program's standard input under its other name, /dev/stdin."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -147,6 +147,7 @@ def _new_root() -> None:
     for device in DEVICES:
         Path(root + device).touch()
         mount(device, root + device, "", BIND)
+    Path(root + "/dev/stdin").symlink_to(f"{WORK}/{STDIN}")
     Path(root + WORK).mkdir()
     _read_only(root)
     os.chdir(root)
@@ -188,13 +189,13 @@ def drop() -> None:
     _done(_libc.capset(header, (ctypes.c_uint32 * 6)()), "capset")
 
 
-def limit(*, memory: int, seconds: int, processes: int, disk: int) -> None:
-    """Bound this process and what it forks. `processes` counts all of the user, and in a sandbox all of that user's
+def limit(*, memory: int, seconds: int, threads: int, disk: int) -> None:
+    """Bound this process and what it forks. `threads` counts all of the user's, and in a sandbox all of the user's
     there; bytes of address space and of a file."""
     bounds = {
         "RLIMIT_AS": memory,
         "RLIMIT_CPU": seconds,
-        "RLIMIT_NPROC": processes,
+        "RLIMIT_NPROC": threads,
         "RLIMIT_FSIZE": disk,
         "RLIMIT_NOFILE": 64,
         "RLIMIT_CORE": 0,

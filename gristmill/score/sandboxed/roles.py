@@ -44,7 +44,7 @@ def check(limits: runner.Limits, jobs: Channel, candidate: socket.socket, *, fir
     """
     if not limits.weak:
         isolation.drop()
-    runner.confine(limits._replace(processes=0))
+    runner.confine(limits)
     link = Channel(candidate)
     try:
         link.receive()  # the runner is up

@@ -7,7 +7,7 @@ and answers with what it printed.
 
 import builtins
 import os
-import platform
+import resource
 import sys
 import tempfile
 import types
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .channel import Channel, Closed
-from .isolation import die_with_parent, kill_beneath, limit
-from .syscalls import MACHINES, refuse
+from .isolation import STDIN, die_with_parent, kill_beneath, limit
+from .syscalls import available, refuse
 from .values import decode, encode
 
 FILE = "<solution>"
@@ -30,12 +30,12 @@ PRINTED = 4 * 2**20
 
 
 class Limits(NamedTuple):
-    """What a candidate may use: bytes of memory (each process), processor seconds, processes, bytes of disk. `weak`
-    when no namespaces are around it: then it may fork nothing, since nothing would count what it forks."""
+    """What a candidate may use: bytes of memory, processor seconds, threads (with the sandbox's own five), bytes of
+    disk. `weak` when no namespaces are around it."""
 
     memory: int
     seconds: int
-    processes: int
+    threads: int
     disk: int
     weak: bool = False
 
@@ -76,9 +76,11 @@ def add_exit() -> None:
 
 def confine(limits: Limits) -> None:
     """Bound this process, for good."""
-    processes = 0 if limits.weak else limits.processes
-    limit(memory=limits.memory, seconds=limits.seconds, processes=processes, disk=limits.disk)
-    if platform.machine() in MACHINES and sys.platform == "linux":
+    threads = limits.threads
+    if limits.weak:  # threads are counted for the whole machine; what refuses other processes may not be there
+        threads = resource.RLIM_INFINITY if available() else 0
+    limit(memory=limits.memory, seconds=limits.seconds, threads=threads, disk=limits.disk)
+    if available():
         refuse(weak=limits.weak)
 
 
@@ -106,8 +108,12 @@ def _ended(child: int) -> int:
 def _printed(program: list[str], text: str, limits: Limits) -> tuple[int, str | None, str]:
     """Exit code (the negative of a signal's number), what was printed (None: too much), last line of the errors."""
     given, out, err = _file(), _file(), _file()
-    os.write(given, text.encode("utf-8", "surrogatepass"))
+    data = text.encode("utf-8", "surrogatepass")
+    os.write(given, data)
     os.lseek(given, 0, os.SEEK_SET)
+    if not limits.weak:
+        with suppress(OSError):  # an earlier input's program may have filled the disk
+            Path(STDIN).write_bytes(data)
 
     def work() -> None:
         for file, number in ((given, 0), (out, 1), (err, 2)):

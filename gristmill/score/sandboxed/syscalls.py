@@ -1,15 +1,17 @@
 """System calls that a program has no use for: refused with EPERM by a seccomp filter. Linux on x86_64 and aarch64.
 
 Namespaces decide what a process can reach; this decides how much of the kernel it can knock at: no new namespaces or
-mounts, no sockets but local ones, nothing that looks into other processes, no memory that no limit counts (System V
-segments, memfd), no modules, keys, BPF, io_uring. man 2 seccomp; the numbers are those of asm/unistd_64.h and of
-asm-generic/unistd.h.
+mounts, no processes (threads are allowed: one limit of memory holds for them all), no sockets but local ones, nothing
+that looks into other processes, no memory that no limit counts (System V segments, memfd), no modules, keys, BPF.
+
+man 2 seccomp; the numbers are those of asm/unistd_64.h and of asm-generic/unistd.h.
 """
 
 import ctypes
 import errno
 import platform
 import struct
+import sys
 from functools import cache
 
 from .isolation import SET_NO_NEW_PRIVS, prctl
@@ -17,7 +19,9 @@ from .isolation import SET_NO_NEW_PRIVS, prctl
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Which of the two numbers is a machine's, and what the kernel calls it (linux/audit.h)."""
 
-REFUSED = {
+REFUSED: dict[str, tuple[int, int | None]] = {
+    "fork": (57, None),
+    "vfork": (58, None),
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
@@ -58,7 +62,7 @@ REFUSED = {
     "syslog": (103, 116),
 }
 
-REFUSED_WEAK = {
+REFUSED_WEAK: dict[str, tuple[int, int | None]] = {
     "kill": (62, 129),
     "tkill": (200, 130),
     "pidfd_send_signal": (424, 424),
@@ -68,8 +72,8 @@ REFUSED_WEAK = {
 """Refused besides where no namespace stands between the program and other processes."""
 
 CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
-NAMESPACE_FLAGS = 0x7E020000
-"""CLONE_NEW*: nobody may have another namespace; clone3, whose flags a filter cannot read, is said not to exist."""
+THREAD = 0x00010000
+"""CLONE_THREAD: what is no thread is refused; clone3, whose flags a filter cannot read, is said not to exist."""
 LOCAL = 1
 """AF_UNIX"""
 
@@ -77,6 +81,11 @@ SET_SECCOMP, FILTER = 22, 2
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF_LD|W|ABS, JMP|JEQ|K, JGE, JSET, RET|K
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # of struct seccomp_data
 ALLOW, KILL, ERROR = 0x7FFF0000, 0x80000000, 0x00050000
+
+
+def available() -> bool:
+    """Whether there is such a filter for this machine."""
+    return sys.platform == "linux" and platform.machine() in MACHINES
 
 
 def refuse(*, weak: bool) -> None:
@@ -96,9 +105,10 @@ def _program(weak: bool) -> bytes:
     if architecture == MACHINES["x86_64"][1]:  # the same calls under other numbers (x32)
         program += [(AT_LEAST, 0, 1, 0x40000000), (RETURN, 0, 0, KILL)]
     for numbers in (REFUSED | (REFUSED_WEAK if weak else {})).values():
-        program += [(EQUAL, 0, 1, numbers[which]), (RETURN, 0, 0, ERROR | errno.EPERM)]
+        if (number := numbers[which]) is not None:
+            program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, ERROR | errno.EPERM)]
     program += [(EQUAL, 0, 1, CLONE3[which]), (RETURN, 0, 0, ERROR | errno.ENOSYS)]
-    program += [(EQUAL, 0, 4, CLONE[which]), (LOAD, 0, 0, FIRST_ARGUMENT), (ANY_BIT, 0, 1, NAMESPACE_FLAGS)]
+    program += [(EQUAL, 0, 4, CLONE[which]), (LOAD, 0, 0, FIRST_ARGUMENT), (ANY_BIT, 1, 0, THREAD)]
     program += [(RETURN, 0, 0, ERROR | errno.EPERM), (RETURN, 0, 0, ALLOW)]
     program += [(EQUAL, 0, 3, SOCKET[which]), (LOAD, 0, 0, FIRST_ARGUMENT), (EQUAL, 1, 0, LOCAL)]
     program += [(RETURN, 0, 0, ERROR | errno.EPERM), (RETURN, 0, 0, ALLOW)]
