@@ -1,8 +1,8 @@
 """The score `code` on real programs: `python bench/code_quality.py [SAMPLES]`; exits 1 if a target is missed.
 
 The sets' own solutions must pass; WizardCoder's verdicts are those of the official HumanEval harness, and every
-difference is listed; CodeGen's samples (SAMPLES a task, default all) run without harm, pass@k is
-reported, and every verdict that differs from that of program and tests in one process is listed.
+difference is listed; CodeGen's samples (SAMPLES a task, default all) run without harm, pass@k is reported, and every
+verdict that differs from that of program and tests in one process is listed.
 """
 
 import json

@@ -37,8 +37,8 @@ def code(*, deadline: float = 5, memory: int = 1024, weak: bool = False, workers
     """Whether a program passes its tests.
 
     `deadline` in seconds an item, `memory` in MiB of address space; `workers` run at once, by default as many as there
-    are processors. With `weak` programs are run with less than a sandbox where there is none. Raises UsageError where there is none and
-    that is not allowed, and for a setting that cannot be.
+    are processors. With `weak` programs are run with less than a sandbox where there is none. Raises UsageError where
+    there is none and that is not allowed, and for a setting that cannot be.
     """
     if not 0 < deadline <= 3600 or not 64 <= memory <= 2**20:
         raise UsageError(f"score code,deadline={deadline},memory={memory}: allowed are 0 to 3600 s, 64 MiB and more")
