@@ -1,6 +1,7 @@
 """The sandbox: whatever a program tries, its verdict is the tests', it harms nothing, and nothing of it is left."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from typing import Any
 import pytest
 
 from gristmill.errors import UsageError
-from gristmill.score.sandbox import NAMESPACES, NONE, Refused, Sandbox, Worker
+from gristmill.score.sandbox import BUBBLEWRAP, NAMESPACES, NONE, Refused, Sandbox, Worker
 from gristmill.score.sandboxed.runner import Limits
 
 LIMITS = Limits(512 * 2**20, 4, 32, 16 * 2**20)
 SECRET = 918273645
+MODES = [NAMESPACES, *([BUBBLEWRAP] if shutil.which("bwrap") and os.getuid() != 0 else []), NONE]
 
 
 def _sandbox(mode: str) -> Sandbox:
@@ -33,7 +35,7 @@ def strong() -> Sandbox:
     return _sandbox(NAMESPACES)
 
 
-@pytest.fixture(scope="module", params=[NAMESPACES, NONE])
+@pytest.fixture(scope="module", params=MODES)
 def either(request: pytest.FixtureRequest) -> Sandbox:
     return _sandbox(request.param)
 
@@ -306,7 +308,7 @@ box.run([job, job])
 """
 
 
-@pytest.mark.parametrize("mode", [NAMESPACES, NONE])
+@pytest.mark.parametrize("mode", MODES)
 def test_nothing_outlives_a_parent_that_is_killed(mode: str) -> None:
     _sandbox(mode).close()
     before = set(Path("/tmp").glob("gristmill-weak-*"))
