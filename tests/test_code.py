@@ -84,6 +84,12 @@ def test_humaneval(code: Score, response: str, word: str, said: str) -> None:
     assert verdict.value == {"correct": 1, "wrong": 0}.get(word)
 
 
+def test_tests_may_call_check_themselves(code: Score) -> None:
+    reference = {**SQUARE, "test": SQUARE["test"] + "\ncheck(square)\n"}
+    assert judged(code, "    return x * x\n", reference).verdict == "correct"
+    assert judged(code, "    return x\n", reference).verdict == "wrong"
+
+
 def test_a_prompt_that_is_no_code_is_left_out(code: Score) -> None:
     reference = {**SQUARE, "prompt": "Write a function `square`.", "test": "def check(f):\n    assert f(3) == 9"}
     assert judged(code, "```python\ndef square(x): return x*x\n```", reference).verdict == "correct"
@@ -148,12 +154,13 @@ def test_what_a_program_says_of_itself_decides_nothing(code: Score, name: str) -
         ({"test_list": ["assert f( == 1"]}, "no Python"),
         ({"test": "def check(", "entry_point": "f"}, "no Python"),
         ({"test": "x = 1", "entry_point": "f"}, "defines no check"),
+        ({"test": "x = f", "entry_point": "f"}, "defines no check"),
         ({"test": "raise OSError('x')", "entry_point": "f"}, "the test itself failed"),
         ({"test_list": ["assert f(lambda: 1) == 1"]}, "passes a function, which is no data"),
     ],
 )
 def test_a_reference_that_cannot_be_used_is_said_to_be(code: Score, reference: object, said: str) -> None:
-    verdict = judged(code, "def f(x=1): return 1", reference)
+    verdict = judged(code, "def f(x=1): return 1\ndef check(f): return 1", reference)
     assert verdict.verdict == "unparseable_gold" and verdict.value is None and said in verdict.why, verdict
 
 

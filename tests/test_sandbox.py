@@ -141,6 +141,33 @@ CHEATS = {
         """,
         "exited with 0",
     ),
+    "says that it is no program": (
+        """
+        import sys
+        frame = sys._getframe()
+        while 'channel' not in frame.f_locals: frame = frame.f_back
+        frame.f_locals['channel'].send(["unparseable", "x"])
+        """,
+        "what is no value",
+    ),
+    "says that it could not be started": (
+        """
+        import sys
+        frame = sys._getframe()
+        while 'channel' not in frame.f_locals: frame = frame.f_back
+        frame.f_locals['channel'].send(["failed", "x"])
+        """,
+        "what is no value",
+    ),
+    "says that it defines what cannot be": (
+        """
+        import sys
+        frame = sys._getframe()
+        while 'channel' not in frame.f_locals: frame = frame.f_back
+        frame.f_locals['channel'].send(["loaded", {"f": ["o", None], "g": 5, "h": ["module", "nothing"]}])
+        """,
+        "NameError",
+    ),
     "answers with nests": (
         """
         import sys
@@ -370,6 +397,16 @@ GREETS = "name = input()\nprint('hello', name)\nprint('bye')"
         ("import sys\nprint(sum(map(ord, sys.stdin.read())))", "349", "correct", ""),
         ("import os\nos.write(1, open(0).read().encode())", "you", "correct", ""),
         ("print(open('/dev/stdin').read())", "you", "correct", ""),
+        ("import threading\nthreading.Thread(target=lambda: print('you')).start()", "you", "correct", ""),
+        ("import atexit\natexit.register(print, 'you')\n1 / 0", "you", "wrong", "exited with 1: ZeroDivisionError"),
+        (
+            "import sys\nsys.stderr.write('SyntaxError: no')\nsys.exit(1)",
+            "x",
+            "wrong",
+            "exited with 1: SyntaxError: no",
+        ),
+        ("raise SystemExit('sorry')", "", "wrong", "exited with 1: sorry"),
+        ("import random\nprint(random.random())", "0.8444218515250481", "correct", ""),
         ("print('x' * 10**7)", "x", "wrong", "more than is looked at"),
         ("while True: print('x' * 10**6)", "x", "wrong", ""),
         ("1 / 0", "x", "wrong", "ZeroDivisionError: division by zero (line 1)"),

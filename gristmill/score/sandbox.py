@@ -51,32 +51,29 @@ class Worker:
 
     def __init__(self, mode: str, limits: Limits):
         ours, theirs = socket.socketpair()
-        self.once = mode == bubblewrap.NAME
+        self.once = mode == BUBBLEWRAP
+        self._place = tempfile.mkdtemp(prefix="gristmill-weak-") if mode == NONE else ""
         self._life: int | None = None
-        self._place = ""
-        if self.once:
-            try:
-                self._processes = bubblewrap.start(limits, theirs)
-            except OSError as error:
-                ours.close()
-                theirs.close()
-                raise Refused(str(error)) from error
-        else:
-            life, self._life = os.pipe()
-            self._place = tempfile.mkdtemp(prefix="gristmill-weak-") if mode == NONE else ""
-            arguments = [json.dumps(limits), str(theirs.fileno()), str(life), self._place]
-            self._processes = [bubblewrap.started(bubblewrap.program("zygote", arguments), (theirs.fileno(), life))]
-            os.close(life)
-        theirs.close()
+        self._processes: list[subprocess.Popen[bytes]] = []
         self._channel = Channel(ours, time.monotonic() + START_SECONDS)
         try:
+            with theirs:
+                self._processes += bubblewrap.start(limits, theirs) if self.once else self._start(limits, theirs)
             word, *said = self._channel.receive()
-        except (Closed, Late) as error:
+        except (Closed, Late, OSError) as error:
             self.close()
-            raise Refused(f"it did not start: {type(error).__name__}") from error
+            raise Refused(str(error) or f"it did not start: {type(error).__name__}") from error
         if word != "ready":
             self.close()
             raise Refused(said[0])
+
+    def _start(self, limits: Limits, jobs: socket.socket) -> list[subprocess.Popen[bytes]]:
+        life, self._life = os.pipe()
+        try:
+            arguments = [json.dumps(limits), str(jobs.fileno()), str(life), self._place]
+            return [bubblewrap.started(bubblewrap.program("zygote", arguments), (jobs.fileno(), life))]
+        finally:
+            os.close(life)
 
     def ask(self, job: Mapping[str, Any]) -> tuple[str, str]:
         """The verdict on a job. Raises Closed and Late; the worker is of no more use then."""
@@ -132,7 +129,9 @@ class Sandbox:
             except Late:
                 worker = _closed(worker)
                 return "timeout", f"no verdict within {job['deadline']:g} s"
-            except (Closed, Refused, ValueError):
+            except ValueError as error:  # nothing was sent
+                return "unparseable_gold", f"the program and its tests are {error}"
+            except (Closed, Refused):
                 worker = _closed(worker)
             else:
                 worker = _closed(worker) if worker.once else worker

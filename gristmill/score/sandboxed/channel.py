@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any
 
-LARGEST = 16 * 2**20
+LARGEST = 64 * 2**20
 """Bytes of a message."""
 
 

@@ -11,7 +11,6 @@ expectation is computed by helpers that only the program defines, which are then
 import ast
 import builtins
 import importlib
-import sys
 import time
 import traceback
 from typing import Any
@@ -21,6 +20,24 @@ from .remote import Link, Remote, Stop, ended, shown
 
 TESTS = "<tests>"
 BUILTIN = frozenset(dir(builtins))
+MODULES = (
+    *("abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions"),
+    *(
+        "functools",
+        "hashlib",
+        "heapq",
+        "inspect",
+        "itertools",
+        "json",
+        "math",
+        "numbers",
+        "operator",
+        "queue",
+        "random",
+    ),
+    *("re", "statistics", "string", "sys", "textwrap", "threading", "time", "types", "typing", "unicodedata"),
+)
+"""Modules that programs and tests often import: the zygote has them, and a test that forgot to import one gets it."""
 
 
 def verdict(job: dict[str, Any], channel: Channel, stop: Stop) -> tuple[str, str]:
@@ -38,10 +55,11 @@ def stdio(job: dict[str, Any], link: Link) -> tuple[str, str]:
     link.send(["run", job["program"], inputs])
     for number, expected in enumerate(outputs, 1):
         link.last = f"test {number} of {len(outputs)}"
-        _, status, printed, said = link.receive()
+        what, *answer = link.receive()  # of the runner, which is nobody's word but ours
+        if what == "unparseable":
+            return "unparseable_answer", f"the program is no Python: {answer[0]}"
+        status, printed, said = answer
         place = f"test {number} of {len(outputs)}: "
-        if said.startswith(("SyntaxError:", "IndentationError:", "TabError:")) and "(line" not in said and number == 1:
-            return "unparseable_answer", said
         if status != 0:
             return "wrong", f"{place}{ended(status)}: {said}"
         if printed is None:
@@ -72,7 +90,7 @@ def check(job: dict[str, Any], link: Link) -> tuple[str, str]:
     if entry not in defined:
         return "wrong", f"the program defines no {entry!r}; it defines {', '.join(sorted(defined)) or 'nothing'}"
     if reason := _failure(link, code, space, tests):
-        return "unparseable_gold", f"the test itself failed: {reason}"
+        return ("wrong", reason) if link.last else ("unparseable_gold", f"the test itself failed: {reason}")
     if not callable(space.get("check")):
         return "unparseable_gold", "the test defines no check(candidate)"
     call = compile(f"check({entry})", "<call>", "exec")
@@ -112,24 +130,32 @@ def _called(tests: list[str]) -> set[str]:
     return common - BUILTIN or common
 
 
-def _loaded(job: dict[str, Any], link: Link, space: dict[str, Any], tested: set[str]) -> dict[str, Any]:
-    """Have the program executed; put stand-ins for what it defined into `space`, where nothing trusted has the name."""
+def _loaded(job: dict[str, Any], link: Link, space: dict[str, Any], tested: set[str]) -> set[str]:
+    """Have the program executed; put stand-ins for what it defined into `space`, where nothing trusted has the name.
+
+    Modules that it imported are not taken from it: the tests get their own. Returns the names that it defined.
+    """
     link.send(["load", job["program"], job["imports"]])
-    answer = link.receive()
-    if answer[0] == "unparseable":
-        link.stop("unparseable_answer", f"the program is no Python: {answer[1]}")
-    if answer[0] == "raised":
-        link.stop("wrong", f"loading it raised {answer[3]}")
-    defined: dict[str, Any] = answer[1]
-    for name, what in defined.items():
-        if name in tested or not (name in space or name in BUILTIN):
-            if isinstance(what, str):
-                module = what.removeprefix("module ")
-                if module.partition(".")[0] in sys.stdlib_module_names:
-                    space[name] = importlib.import_module(module)
-            elif isinstance(what, list):
-                space[name] = Remote(link, int(what[1]), str(name))
-    return defined
+    match link.receive():
+        case ["unparseable", str(said)]:
+            link.stop("unparseable_answer", f"the program is no Python: {said}")
+        case ["compiled"]:
+            pass
+        case _:
+            link.nonsense()
+    match link.receive():  # from here on the program can say what it likes
+        case ["raised", _, _, str(said)]:
+            link.stop("wrong", f"loading it raised {said}")
+        case ["loaded", dict(defined)]:
+            for name, what in defined.items():
+                if name in tested or not (name in space or name in BUILTIN or name == "check"):
+                    match what:
+                        case ["o", int(number), str()]:
+                            space[name] = Remote(link, number, name)
+                        case ["module", str(module)] if module in MODULES:
+                            space[name] = importlib.import_module(module)
+            return set(defined)
+    link.nonsense()
 
 
 def _failure(link: Link, code: Any, space: dict[str, Any], source: str) -> str:

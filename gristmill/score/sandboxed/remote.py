@@ -43,7 +43,7 @@ class Link:
         except (ValueError, TypeError, IndexError, KeyError, RecursionError, MemoryError) as error:
             if getattr(error, "of_candidate", False):
                 raise
-            self.stop("wrong", "it answered with what is no value")
+            self.nonsense()
 
     def send(self, message: list[Any]) -> None:
         """Send a request."""
@@ -65,7 +65,7 @@ class Link:
         except Late:
             self.stop("timeout", self.late())
         if not isinstance(answer, list):
-            self.stop("wrong", "it answered with what is no value")
+            self.nonsense()
         if not self.begun and answer[:1] == ["failed"]:
             self.stop("crash", f"the program could not be started: {answer[1]}")
         if not self.begun and answer[:1] == ["begun"]:
@@ -74,6 +74,10 @@ class Link:
         if answer[:1] == ["ended"]:
             self.stop("wrong", f"{ended(answer[1])}{f' in {self.last}' if self.last else ' while it was loaded'}")
         return answer
+
+    def nonsense(self) -> NoReturn:
+        """End with the verdict for an answer that no answer can be."""
+        self.stop("wrong", "it answered with what is no value")
 
     def late(self) -> str:
         """Where the time went."""

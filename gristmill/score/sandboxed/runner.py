@@ -5,11 +5,14 @@ what it defined, over the same channel. `run` forks one process an input, each w
 and answers with what it printed.
 """
 
+import atexit
 import builtins
 import os
+import random
 import resource
 import sys
 import tempfile
+import threading
 import types
 from _sitebuiltins import Quitter
 from collections.abc import Callable
@@ -49,7 +52,7 @@ def serve(channel: Channel, limits: Limits) -> None:
                 _load(channel, limits, arguments)
             else:
                 for text in arguments[1]:
-                    channel.send(["ran", *_printed(arguments[0], text, limits)])
+                    channel.send(_ran(arguments[0], text, limits))
         except OSError as error:  # no process, no memory: not the program's doing
             channel.send(["failed", str(error)])
 
@@ -92,6 +95,7 @@ def _forked(work: Callable[[], None], limits: Limits) -> int:
         die_with_parent()
         os.setsid()
         confine(limits)
+        random.seed(0)  # the same program, the same verdict
         work()
     except BaseException:  # noqa: BLE001  whatever the program raised: its status says so
         os._exit(1)
@@ -105,9 +109,13 @@ def _ended(child: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _printed(program: list[str], text: str, limits: Limits) -> tuple[int, str | None, str]:
-    """Exit code (the negative of a signal's number), what was printed (None: too much), last line of the errors."""
+def _ran(program: list[str], text: str, limits: Limits) -> list[Any]:
+    """`["ran", exit code, what was printed, last line of the errors]` or `["unparseable", message]`.
+
+    The code is the negative of a signal's number; what was printed is None where it is more than is looked at.
+    """
     given, out, err = _file(), _file(), _file()
+    heard, tell = os.pipe()
     data = text.encode("utf-8", "surrogatepass")
     os.write(given, data)
     os.lseek(given, 0, os.SEEK_SET)
@@ -116,31 +124,46 @@ def _printed(program: list[str], text: str, limits: Limits) -> tuple[int, str | 
             Path(STDIN).write_bytes(data)
 
     def work() -> None:
+        try:
+            code = _compiled(program)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            os.write(tell, _told(error).encode("utf-8", "replace"))
+            return
         for file, number in ((given, 0), (out, 1), (err, 2)):
             os.dup2(file, number)
-        os.closerange(3, 256)
+        os.closerange(3, 256)  # the program can tell nothing but by what it prints
         _standard_streams()
-        try:
-            exec(_compiled(program), _module("__main__").__dict__)
-        except SystemExit as end:
-            code = end.code
-            if code is not None and not isinstance(code, int):
-                sys.stderr.write(f"{code}\n")
-            _flush()
-            os._exit((code or 0) & 255 if code is None or isinstance(code, int) else 1)
-        except BaseException as error:  # noqa: BLE001  the program may raise anything
-            _flush()
-            os.write(2, _told(error).encode("utf-8", "replace"))
-            os._exit(1)
-        _flush()
+        os._exit(_executed(code))
 
     status = _ended(_forked(work, limits))
+    os.close(tell)
+    unparseable = os.read(heard, 2 * SHOWN).decode("utf-8", "replace")
     size = os.fstat(out).st_size
     printed = os.pread(out, PRINTED, 0).decode("utf-8", "replace") if size <= PRINTED else None
     said = os.pread(err, 2000, max(0, os.fstat(err).st_size - 2000)).decode("utf-8", "replace").strip()
-    for file in (given, out, err):
+    for file in (given, out, err, heard):
         os.close(file)
-    return status, printed, said.rpartition("\n")[2][:SHOWN]
+    return ["unparseable", unparseable] if unparseable else ["ran", status, printed, said.rpartition("\n")[2][:SHOWN]]
+
+
+def _executed(code: types.CodeType) -> int:
+    """Execute a program as an interpreter does, to the end of its threads. Returns the exit code."""
+    status = 0
+    try:
+        exec(code, _module("__main__").__dict__)
+    except SystemExit as end:
+        status = end.code & 255 if isinstance(end.code, int) else int(end.code is not None)
+        if status and not isinstance(end.code, int):
+            os.write(2, f"{end.code}\n".encode("utf-8", "replace"))
+    except BaseException as error:  # noqa: BLE001  the program may raise anything
+        status = 1
+        os.write(2, _told(error).encode("utf-8", "replace"))
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the program may have closed or replaced it
+            stream.flush()
+    return status
 
 
 def _file() -> int:
@@ -157,12 +180,6 @@ def _standard_streams() -> None:
         stream = os.fdopen(number, mode, encoding="utf-8", errors="surrogateescape", closefd=False)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # the program may have closed or replaced it
-            stream.flush()
 
 
 def _module(name: str) -> types.ModuleType:
@@ -199,8 +216,8 @@ def _told(error: BaseException) -> str:
 def answer(channel: Channel, program: list[str], before: str) -> None:
     """Execute the program, tell what it defined, then do what is asked, until the other side closes.
 
-    Answers are `["loaded", {name: what}]` or `["unparseable", message]` to the program, and to a request `["value",
-    result, arguments that changed]` or `["raised", names of the error's types, its message, the evidence]`.
+    Says `["compiled"]` or `["unparseable", message]`, then `["loaded", {name: what}]`; the answer to a request is
+    `["value", result, arguments that changed]`. An error is `["raised", names of its types, its message, evidence]`.
     """
     objects: list[Any] = []
 
@@ -219,6 +236,7 @@ def answer(channel: Channel, program: list[str], before: str) -> None:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         channel.send(["unparseable", _told(error)])
         return
+    channel.send(["compiled"])
     try:
         with suppress(Exception):  # imports of the tests, which the tests will miss themselves
             exec(before, space)
@@ -226,7 +244,7 @@ def answer(channel: Channel, program: list[str], before: str) -> None:
     except BaseException as error:  # noqa: BLE001  the program may raise anything
         channel.send(["raised", [], "", _told(error)])
         return
-    defined = {name: _kind(value) or other(value) for name, value in space.items() if not name.startswith("__")}
+    defined = {name: _module_name(value) or other(value) for name, value in space.items() if not name.startswith("__")}
     channel.send(["loaded", defined])
     while True:
         what, arguments, named = channel.receive()
@@ -244,8 +262,8 @@ def answer(channel: Channel, program: list[str], before: str) -> None:
             channel.send(["raised", names, _text(error), _told(error)])
 
 
-def _kind(value: Any) -> str | None:
-    return f"module {value.__name__}" if isinstance(value, types.ModuleType) else None
+def _module_name(value: Any) -> list[Any] | None:
+    return ["module", value.__name__] if isinstance(value, types.ModuleType) else None
 
 
 def _after(value: Any, sent: Any, other: Callable[[Any], list[Any]]) -> Any:

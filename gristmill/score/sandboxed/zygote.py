@@ -20,13 +20,7 @@ from pathlib import Path
 
 from . import isolation, roles, runner
 from .channel import Channel
-
-WARM = (
-    *("bisect", "collections", "copy", "datetime", "decimal", "fractions", "functools", "hashlib", "heapq", "inspect"),
-    *("itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "typing"),
-    *("dataclasses", "enum", "numbers", "sys", "time", "threading", "unicodedata", "types", "abc", "contextlib"),
-)
-"""Modules that programs often import: imported once, before any fork."""
+from .checker import MODULES
 
 
 def main() -> None:
@@ -34,7 +28,7 @@ def main() -> None:
     bounds, place = json.loads(sys.argv[1]), sys.argv[4]
     limits, jobs, life = runner.Limits(*bounds)._replace(weak=bool(place)), int(sys.argv[2]), int(sys.argv[3])
     channel = Channel(socket.socket(fileno=jobs))
-    for name in WARM:
+    for name in MODULES:  # once, before any fork
         importlib.import_module(name)
     roles.prepare()
     try:
