@@ -144,18 +144,21 @@ def _loaded(job: dict[str, Any], link: Link, space: dict[str, Any], tested: set[
         case _:
             link.nonsense()
     match link.receive():  # from here on the program can say what it likes
+        case ["loaded", dict(found)]:
+            defined = found
         case ["raised", _, _, str(said)]:
             link.stop("wrong", f"loading it raised {said}")
-        case ["loaded", dict(defined)]:
-            for name, what in defined.items():
-                if name in tested or not (name in space or name in BUILTIN or name == "check"):
-                    match what:
-                        case ["o", int(number), str()]:
-                            space[name] = Remote(link, number, name)
-                        case ["module", str(module)] if module in MODULES:
-                            space[name] = importlib.import_module(module)
-            return set(defined)
-    link.nonsense()
+        case _:
+            link.nonsense()
+    for name, what in defined.items():
+        if name not in tested and (name in space or name in BUILTIN or name == "check"):
+            continue
+        match what:
+            case ["o", int(number), str()]:
+                space[name] = Remote(link, number, name)
+            case ["module", str(module)] if module in MODULES:
+                space[name] = importlib.import_module(module)
+    return set(defined)
 
 
 def _failure(link: Link, code: Any, space: dict[str, Any], source: str) -> str:
