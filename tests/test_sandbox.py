@@ -398,6 +398,13 @@ GREETS = "name = input()\nprint('hello', name)\nprint('bye')"
         ("import os\nos.write(1, open(0).read().encode())", "you", "correct", ""),
         ("print(open('/dev/stdin').read())", "you", "correct", ""),
         ("import threading\nthreading.Thread(target=lambda: print('you')).start()", "you", "correct", ""),
+        (
+            "import io, sys\nout, sys.stdout = sys.stdout, io.StringIO()\nprint('x')\nout.write('you')",
+            "you",
+            "correct",
+            "",
+        ),
+        ("out = open(1, 'w')\nout.write('you')", "you", "correct", ""),
         ("import atexit\natexit.register(print, 'you')\n1 / 0", "you", "wrong", "exited with 1: ZeroDivisionError"),
         (
             "import sys\nsys.stderr.write('SyntaxError: no')\nsys.exit(1)",

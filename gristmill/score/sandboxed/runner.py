@@ -7,6 +7,7 @@ and answers with what it printed.
 
 import atexit
 import builtins
+import gc
 import os
 import random
 import resource
@@ -18,7 +19,7 @@ from _sitebuiltins import Quitter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from .channel import Channel, Closed
 from .isolation import STDIN, die_with_parent, kill_beneath, limit
@@ -132,8 +133,7 @@ def _ran(program: list[str], text: str, limits: Limits) -> list[Any]:
         for file, number in ((given, 0), (out, 1), (err, 2)):
             os.dup2(file, number)
         os.closerange(3, 256)  # the program can tell nothing but by what it prints
-        _standard_streams()
-        os._exit(_executed(code))
+        os._exit(_executed(code, _standard_streams()))
 
     status = _ended(_forked(work, limits))
     os.close(tell)
@@ -146,11 +146,11 @@ def _ran(program: list[str], text: str, limits: Limits) -> list[Any]:
     return ["unparseable", unparseable] if unparseable else ["ran", status, printed, said.rpartition("\n")[2][:SHOWN]]
 
 
-def _executed(code: types.CodeType) -> int:
-    """Execute a program as an interpreter does, to the end of its threads. Returns the exit code."""
-    status = 0
+def _executed(code: types.CodeType, streams: list[IO[str]]) -> int:
+    """Execute a program as an interpreter does, to the end of its threads and objects. Returns the exit code."""
+    status, space = 0, _module("__main__").__dict__
     try:
-        exec(code, _module("__main__").__dict__)
+        exec(code, space)
     except SystemExit as end:
         status = end.code & 255 if isinstance(end.code, int) else int(end.code is not None)
         if status and not isinstance(end.code, int):
@@ -160,9 +160,11 @@ def _executed(code: types.CodeType) -> int:
         os.write(2, _told(error).encode("utf-8", "replace"))
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr, *streams):
         with suppress(Exception):  # the program may have closed or replaced it
             stream.flush()
+    space.clear()  # files that it left open write what they hold
+    gc.collect()
     return status
 
 
@@ -175,11 +177,14 @@ def _file() -> int:
     return number
 
 
-def _standard_streams() -> None:
+def _standard_streams() -> list[IO[str]]:
+    streams: list[IO[str]] = []
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         stream = os.fdopen(number, mode, encoding="utf-8", errors="surrogateescape", closefd=False)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
+        streams.append(stream)
+    return streams[1:]
 
 
 def _module(name: str) -> types.ModuleType:
