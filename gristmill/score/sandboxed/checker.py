@@ -37,7 +37,7 @@ MODULES = (
     ),
     *("re", "statistics", "string", "sys", "textwrap", "threading", "time", "types", "typing", "unicodedata"),
 )
-"""Modules that programs and tests often import: the zygote has them, and a test that forgot to import one gets it."""
+"""Modules that programs and tests often import: a test that forgot to import one gets it."""
 
 
 def verdict(job: dict[str, Any], channel: Channel, stop: Stop) -> tuple[str, str]:

@@ -9,11 +9,8 @@ import atexit
 import builtins
 import gc
 import os
-import random
 import resource
 import sys
-import tempfile
-import threading
 import types
 from _sitebuiltins import Quitter
 from collections.abc import Callable
@@ -96,7 +93,6 @@ def _forked(work: Callable[[], None], limits: Limits) -> int:
         die_with_parent()
         os.setsid()
         confine(limits)
-        random.seed(0)  # the same program, the same verdict
         work()
     except BaseException:  # noqa: BLE001  whatever the program raised: its status says so
         os._exit(1)
@@ -158,7 +154,8 @@ def _executed(code: types.CodeType, streams: list[IO[str]]) -> int:
     except BaseException as error:  # noqa: BLE001  the program may raise anything
         status = 1
         os.write(2, _told(error).encode("utf-8", "replace"))
-    threading._shutdown()  # type: ignore[attr-defined]
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr, *streams):
         with suppress(Exception):  # the program may have closed or replaced it
@@ -172,8 +169,8 @@ def _file() -> int:
     """A nameless file: the candidate writes there what it prints, so that no pipe can fill or stay open."""
     if sys.platform == "linux":
         return os.memfd_create("stream")
-    number, name = tempfile.mkstemp(dir=".")
-    Path(name).unlink()
+    number = os.open(".stream", os.O_RDWR | os.O_CREAT | os.O_EXCL)
+    Path(".stream").unlink()
     return number
 
 

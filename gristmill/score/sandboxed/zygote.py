@@ -22,13 +22,16 @@ from . import isolation, roles, runner
 from .channel import Channel
 from .checker import MODULES
 
+COSTLY = {"queue", "random", "statistics", "threading"}
+"""Left to the programs that want them: each, or what it imports, does more after every fork than the fork costs."""
+
 
 def main() -> None:
     """Keep a sandbox until the parent is gone."""
     bounds, place = json.loads(sys.argv[1]), sys.argv[4]
     limits, jobs, life = runner.Limits(*bounds)._replace(weak=bool(place)), int(sys.argv[2]), int(sys.argv[3])
     channel = Channel(socket.socket(fileno=jobs))
-    for name in MODULES:  # once, before any fork
+    for name in set(MODULES) - (set() if limits.weak else COSTLY):  # weak: `nobody` may not be able to read the library
         importlib.import_module(name)
     roles.prepare()
     try:
