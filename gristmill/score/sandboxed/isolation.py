@@ -90,10 +90,8 @@ def enter() -> None:
     uid, gid = os.getuid(), os.getgid()
     if uid == 0 and _may(NEWNS):
         _new_root()
-        uid = gid = NOBODY
-        os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        become_nobody()
+        uid, gid = os.getuid(), os.getgid()
         prctl(SET_DUMPABLE, 1)  # or the files of /proc/self stay root's
         unshare(NEWUSER)
         _map(proc, uid, gid)
@@ -109,6 +107,16 @@ def enter() -> None:
         with suppress(OSError):  # numbers that this kernel does not have
             prctl(CAPBSET_DROP, capability)
     unshare(NEWPID | NEWNET | NEWIPC | NEWUTS)
+
+
+def become_nobody(place: str = "") -> None:
+    """Have root's rights no more, and leave `place` to whom we become; in a user namespace there may be nobody else."""
+    with suppress(OSError):
+        if place:
+            os.chown(place, NOBODY, NOBODY)
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
 
 
 def _may(flags: int) -> bool:

@@ -64,10 +64,7 @@ def _weak(place: str) -> None:
     """No sandbox: a directory of its own, and nobody's rights where we have root's."""
     os.chdir(place)
     if os.getuid() == 0:
-        os.chown(place, isolation.NOBODY, isolation.NOBODY)
-        os.setgroups([])
-        os.setresgid(*[isolation.NOBODY] * 3)
-        os.setresuid(*[isolation.NOBODY] * 3)
+        isolation.become_nobody(place)
 
 
 def _wait(life: int, zygote: int) -> None:
