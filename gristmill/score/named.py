@@ -21,6 +21,7 @@ from gristmill.score.score import Score
 SCORES = {
     "answer": "gristmill.score.final:answer",
     "choice": "gristmill.score.choice:choice",
+    "code": "gristmill.score.code:code",
     "contains": "gristmill.score.text:contains",
     "diversity": "gristmill.score.diversity:diversity",
     "exact": "gristmill.score.text:exact",
