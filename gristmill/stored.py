@@ -8,6 +8,7 @@ Not covered: the ledger (`ledger.py`) and who may write where (`run.py`).
 """
 
 import sys
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,12 @@ from gristmill.errors import UsageError
 from gristmill.keys import file_hash
 from gristmill.ledger import Stored
 from gristmill.runner import SHARED
+from gristmill.threads import in_threads
 
-PARTS_BYTES = 32 << 20
-"""Bytes after which a table begins a new part; the writer holds a part in memory until then."""
+PARTS_BYTES = 48 << 20
+"""Bytes in memory after which a table begins a new part; each core holds one part."""
+CLUSTER_PARTS_BYTES = 32 << 20
+"""The like in Daft's writer, which counts the bytes as it guesses they will be on disk."""
 
 ALONE = "rows"
 """The field of a result that is one table."""
@@ -72,19 +76,49 @@ def write_parts(table: daft.DataFrame, directory: Path) -> None:
     Raises UsageError for a part that a machine of a cluster wrote where this one does not see it.
     """
     directory.mkdir(parents=True)
-    with daft.execution_config_ctx(parquet_target_filesize=PARTS_BYTES):
-        try:
-            written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
-        except Exception:  # whatever class: of a full disk Daft may say no more than "channel closed"
-            try_writing(directory)
-            raise
+    here = daft.get_or_create_runner().name == "native"
+    try:
+        written = _write_here(table, directory) if here else _write_there(table, directory)
+    except Exception:  # whatever class: of a full disk Daft may say no more than "channel closed"
+        try_writing(directory)
+        raise
+    if not written:
+        pq.write_table(table.schema().to_pyarrow_schema().empty_table(), _part(directory, 0))
+
+
+def _write_here(table: daft.DataFrame, directory: Path) -> int:
+    """Write the parts, a thread a core: Daft's writer has one, and a pass waits for it. Returns how many there are."""
+
+    def write(numbered: tuple[int, pa.Table]) -> None:
+        number, part = numbered
+        pq.write_table(part, _part(directory, number), compression="zstd")
+
+    return sum(1 for _ in in_threads(write, enumerate(_parts(table.to_arrow_iter()))))
+
+
+def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches gathered to tables of `PARTS_BYTES` and more, but for the last."""
+    held, size = list[pa.RecordBatch](), 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= PARTS_BYTES:
+            yield pa.Table.from_batches(held)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _write_there(table: daft.DataFrame, directory: Path) -> int:
+    """Let the machines of a cluster write the parts; returns how many there are."""
+    with daft.execution_config_ctx(parquet_target_filesize=CLUSTER_PARTS_BYTES):
+        written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
     for number, path in enumerate(written):
         try:
             Path(path.removeprefix("file://")).rename(_part(directory, number))
         except FileNotFoundError:
             raise UsageError(f"{path}: written by another machine and not seen here; {SHARED}") from None
-    if not written:
-        pq.write_table(table.schema().to_pyarrow_schema().empty_table(), _part(directory, 0))
+    return len(written)
 
 
 def _part(directory: Path, number: int) -> Path:

@@ -254,7 +254,7 @@ def _findings(
 
 def _named(signed: Signed, rows: Ints, jaccard: Floats) -> list[str]:
     """Evidence that names each row and the similarity to it."""
-    named = zip(signed.keys.ids(rows), signed.keys.copy[rows].tolist(), jaccard.tolist(), strict=True)
+    named = zip(signed.keys.ids(rows).to_pylist(), signed.keys.copy[rows].tolist(), jaccard.tolist(), strict=True)
     return [evidence(id=id, copy=copy, jaccard=round(similarity, 4)) for id, copy, similarity in named]
 
 

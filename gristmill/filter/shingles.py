@@ -17,6 +17,7 @@ from daft.functions import list_map, split
 
 from gristmill import progress
 from gristmill.filter.numbers import skeleton_words
+from gristmill.threads import in_threads
 
 Hashes = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -117,21 +118,22 @@ def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints, ends: Ints) ->
     are row numbers, one of each a pair. Returns floats, 0..1.
     """
     sizes = ends - starts
-    result = np.empty(len(left))
-    for begin in range(0, len(left), _CHUNK):
-        pairs = slice(begin, begin + _CHUNK)
-        rows = np.concatenate([left[pairs], right[pairs]])
-        numbers = np.tile(np.arange(len(left[pairs]), dtype=np.uint64), 2)
+
+    def of_chunk(begin: int) -> Any:
+        ones, others = left[begin : begin + _CHUNK], right[begin : begin + _CHUNK]
+        rows = np.concatenate([ones, others])
+        numbers = np.tile(np.arange(len(ones), dtype=np.uint64), 2)
         counts = sizes[rows]
         at = np.repeat(starts[rows] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(counts.sum())
         keys = np.repeat(numbers << BITS, counts) | sets[at]
         keys.sort(kind="stable")  # two ascending runs, which the stable sort merges
         shared = keys[1:][keys[1:] == keys[:-1]] >> BITS
-        both = np.bincount(shared.astype(np.int64), minlength=len(left[pairs]))
-        union = sizes[left[pairs]] + sizes[right[pairs]] - both
-        result[pairs] = both / np.maximum(union, 1)
+        both = np.bincount(shared.astype(np.int64), minlength=len(ones))
+        union = sizes[ones] + sizes[others] - both
         progress.advance(len(both))
-    return result
+        return both / np.maximum(union, 1)
+
+    return np.concatenate([np.empty(0), *in_threads(of_chunk, range(0, len(left), _CHUNK))])
 
 
-_CHUNK = 20_000
+_CHUNK = 5_000
