@@ -7,8 +7,11 @@ so a step gives the same whether it was computed or remembered.
 Not covered: the ledger (`ledger.py`) and who may write where (`run.py`).
 """
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,16 +20,18 @@ import daft
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from daft.io.sink import DataSink, WriteResult
+from daft.recordbatch import MicroPartition
+from daft.schema import Schema
 
 from gristmill.disk import try_writing
 from gristmill.errors import UsageError
 from gristmill.keys import file_hash
 from gristmill.ledger import Stored
 from gristmill.runner import SHARED
-from gristmill.threads import in_threads
 
 PARTS_BYTES = 48 << 20
-"""Bytes in memory after which a table begins a new part; each core holds one part."""
+"""Bytes in memory after which a table begins a new part; each core holds one, and one is gathered."""
 CLUSTER_PARTS_BYTES = 32 << 20
 """The like in Daft's writer, which counts the bytes as it guesses they will be on disk."""
 
@@ -87,26 +92,50 @@ def write_parts(table: daft.DataFrame, directory: Path) -> None:
 
 
 def _write_here(table: daft.DataFrame, directory: Path) -> int:
-    """Write the parts, a thread a core: Daft's writer has one, and a pass waits for it. Returns how many there are."""
-
-    def write(numbered: tuple[int, pa.Table]) -> None:
-        number, part = numbered
-        pq.write_table(part, _part(directory, number), compression="zstd")
-
-    return sum(1 for _ in in_threads(write, enumerate(_parts(table.to_arrow_iter()))))
+    """Write the parts on every core; returns how many there are."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        written = table.write_sink(_Parts(directory, pool, cores)).to_pydict()
+    return int(written["parts"][0])
 
 
-def _parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Batches gathered to tables of `PARTS_BYTES` and more, but for the last."""
-    held, size = list[pa.RecordBatch](), 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= PARTS_BYTES:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
+class _Parts(DataSink[None]):
+    """Gathers what Daft hands over to parts, which threads compress: a pass waits for Daft's own writer, which has one.
+
+    A sink, not `to_arrow_iter`, because Daft waits for a sink that is slower than its reading.
+    """
+
+    def __init__(self, directory: Path, pool: ThreadPoolExecutor, most: int):
+        self.directory, self.pool, self.most = directory, pool, most
+        self.held, self.size, self.number = list[pa.Table](), 0, 0
+        self.writing: deque[Future[None]] = deque()
+
+    def schema(self) -> Schema:
+        return Schema.from_pyarrow_schema(pa.schema([("parts", pa.int64())]))
+
+    def write(self, micropartitions: Iterator[MicroPartition]) -> Iterator[WriteResult[None]]:
+        for rows in micropartitions:
+            self.held.append(rows.to_arrow())
+            size = self.held[-1].nbytes
+            self.size += size
+            if self.size >= PARTS_BYTES:
+                self._submit()
+            yield WriteResult(None, size, len(rows))
+
+    def finalize(self, write_results: list[WriteResult[None]]) -> MicroPartition:  # noqa: ARG002
+        if self.held:
+            self._submit()
+        while self.writing:
+            self.writing.popleft().result()
+        return MicroPartition.from_pydict({"parts": [self.number]})
+
+    def _submit(self) -> None:
+        """Have what is held written; waits while as many parts are under way as there are threads."""
+        if len(self.writing) == self.most:
+            self.writing.popleft().result()
+        part, path = pa.concat_tables(self.held), _part(self.directory, self.number)
+        self.writing.append(self.pool.submit(pq.write_table, part, path, compression="zstd"))
+        self.held, self.size, self.number = [], 0, self.number + 1
 
 
 def _write_there(table: daft.DataFrame, directory: Path) -> int:
