@@ -1,4 +1,4 @@
-"""A directory that is written beside its place and renamed into it: there whole, or not at all.
+"""A directory (or a file in it) that is written beside its place and renamed into it: there whole, or not at all.
 
 Every process writes into a directory of its own, `.NAME.XXXXXXXX.partial`, and holds a lock on it (flock), which the
 system gives up with the process, however that ends. One that nobody holds was left by a process that was killed; the
@@ -40,7 +40,11 @@ def beside(place: Path) -> Iterator[Path]:
 
 
 def move(partial: Path, place: Path) -> None:
-    """Rename a directory to `place`. What is there moves aside first, and is removed when the new one is in place."""
+    """Rename a directory or a file to `place`. A directory that is there moves aside first, and is removed when the new
+    one is in place."""
+    if partial.is_file() and not place.is_dir():
+        partial.replace(place)
+        return
     aside = _named(place, "before")
     while True:
         with suppress(FileNotFoundError):

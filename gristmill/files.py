@@ -194,13 +194,13 @@ def _row_batches(records: Iterator[Numbered], path: str, number: int, source: _S
         rows.append(row)
         size += weight
         if len(rows) == BATCH_ROWS or size > BATCH_BYTES:
-            yield _batch(rows, schema)
+            yield batch_of(rows, schema)
             rows, size = [], 0
     if rows:
-        yield _batch(rows, schema)
+        yield batch_of(rows, schema)
 
 
-def _batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+def batch_of(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
     """Rows as one Arrow batch; columns they lack are null."""
     filled = {name for row in rows for name in row}
     arrays = []

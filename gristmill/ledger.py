@@ -1,14 +1,11 @@
 """The ledger of a run: an SQLite file on local disk that says which steps are finished and who is computing one.
 
-A row of `steps` is written last, after the step's files are in place, so what the ledger lists is whole. SQLite runs
-in WAL mode, in which readers do not block the writer (https://www.sqlite.org/wal.html), with synchronous=NORMAL: a
-process that is killed loses nothing, and a machine that loses power may lose the last rows but never the file. That
-is the safe side: the files of a step are not synced either, and a step without its row is computed again.
+A row of `steps` is written last, after the step's files are in place, so what the ledger lists is whole. Losing its
+last rows to a power cut (`database.py`) is the safe side: the files of a step are not synced either, and a step without
+its row is computed again.
 
 A step in the making is claimed by a lease that its process renews. A claim is void once the lease has run out or,
 on the same host, once the process is gone.
-
-Not covered: ledgers on network file systems, where SQLite's locks do not hold.
 """
 
 import json
@@ -16,25 +13,20 @@ import os
 import socket
 import sqlite3
 import time
-import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import RLock
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from gristmill.disk import FULL, try_writing
+from gristmill.database import Database, Migrations
 from gristmill.errors import UsageError
 
 FILE = "ledger.sqlite"
 
 LEASE_SECONDS = 60.0
 """How long a claim holds that nobody renews; only a process on another host, or a stopped one, waits that long."""
-
-BUSY_SECONDS = 60.0
-"""How long a transaction waits for another process's."""
 
 Stored = tuple[str, int, str]
 """A stored file: its path, its bytes, the hash of its content."""
@@ -125,8 +117,7 @@ def m004_hashes(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = [m001_steps, m002_claims, m003_outputs, m004_hashes]
-"""Applied in order, each once and whole; a new one goes to the end and none is ever changed."""
+MIGRATIONS: Migrations = [m001_steps, m002_claims, m003_outputs, m004_hashes]
 
 UNUSABLE = (sqlite3.OperationalError, OSError, UsageError)
 """What a ledger raises that is busy, full, damaged or not to be written."""
@@ -144,31 +135,8 @@ class Ledger:
     def __init__(self, directory: Path):
         self.path = directory / FILE
         directory.mkdir(parents=True, exist_ok=True)
-        self._lock = RLock()
-        with _usable(self.path):
-            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            weakref.finalize(self, self._db.close)
-            _use_wal(self._db)
-            self._db.execute("PRAGMA synchronous=NORMAL")
-        with self._transaction() as db:
-            _migrate(db, self.path)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; one at a time among all processes."""
-        with self._lock, _usable(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite ends it by itself where the disk is full
-                    self._db.execute("ROLLBACK")
-                raise
-
-    def _rows(self, query: str, *values: Any) -> list[Any]:
-        with self._lock, _usable(self.path):
-            return self._db.execute(query, values).fetchall()
+        database = Database(self.path, MIGRATIONS)
+        self._transaction, self._rows = database.transaction, database.rows
 
     def step(self, key: str) -> StepRecord | None:
         """The finished step with this key, its tables not pruned."""
@@ -267,31 +235,6 @@ class Ledger:
             db.execute("REPLACE INTO hashes VALUES (?, ?, ?, ?, ?)", values)
 
 
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    """Say in one line what is wrong with a ledger; a full disk passes as an error that says so."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        _, kind, *_ = f"{getattr(error, 'sqlite_errorname', '')}__".split("_")
-        if kind in ("NOTADB", "CORRUPT") or path.is_dir():
-            raise UsageError(
-                f"{path}: {error}; name the directory of a run, or delete it: what it lists is lost"
-            ) from error
-        if kind in ("READONLY", "CANTOPEN", "IOERR", "PERM"):  # SQLite does not tell why; the system does
-            try:
-                try_writing(path.parent)
-            except OSError as reason:
-                if reason.errno in FULL:
-                    raise
-                raise UsageError(
-                    f"{path}: {error} ({reason.strerror}); make it writable, or name another run directory"
-                ) from error
-        if kind in ("READONLY", "CANTOPEN", "IOERR", "PERM", "BUSY"):
-            raise UsageError(f"{path}: {error}; end what else uses it, or name another run directory") from error
-        raise
-
-
 _COLUMNS = ", ".join(StepRecord._fields[:-1])
 
 
@@ -305,30 +248,6 @@ def _output(row: Sequence[Any]) -> Output:
     return Output(
         row[0], row[1], row[2], inputs, params, counts, [(path, size, hashed) for path, size, hashed in files]
     )
-
-
-def _use_wal(db: sqlite3.Connection) -> None:
-    """Switch to WAL; SQLite does not wait for its lock here, so two processes that start together try again."""
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    db.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied TEXT)")
-    applied = {name for (name,) in db.execute("SELECT name FROM migrations")}
-    if unknown := applied - {migration.__name__ for migration in MIGRATIONS}:
-        raise UsageError(f"{path}: a newer Gristmill wrote it ({min(unknown)}); upgrade, or name another run directory")
-    for migration in MIGRATIONS:
-        if migration.__name__ not in applied:
-            migration(db)
-            db.execute("INSERT INTO migrations VALUES (?, ?)", (migration.__name__, now()))
 
 
 def now() -> str:

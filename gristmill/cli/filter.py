@@ -118,12 +118,12 @@ def filter_command(
         boilerplate=None if boilerplate == "off" else share("--boilerplate", boilerplate),
         collapse=collapse.value,
         against=against or (),
-        minimum={name: _number("--min", value) for name, value in _pairs("--min", minimum).items()},
+        minimum={name: _number("--min", value) for name, value in pairs("--min", minimum).items()},
         keep_unjudged=keep_unjudged,
         keep_top=_keep_top(keep_top),
         prefer=prefer,
         text=text.value,
-        columns=_pairs("--map", mapping),
+        columns=pairs("--map", mapping),
         max_bad=share("--max-bad", max_bad, zero=True),
         limit=limit,
         stratify=stratify,
@@ -221,7 +221,7 @@ def _number(flag: str, value: str) -> float:
     return number
 
 
-def _pairs(flag: str, values: list[str] | None) -> dict[str, str]:
+def pairs(flag: str, values: list[str] | None) -> dict[str, str]:
     """NAME=VALUE flags as a dict."""
     pairs = {}
     for value in values or ():

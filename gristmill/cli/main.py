@@ -10,8 +10,11 @@ from typing import Any
 import typer
 
 from gristmill import __version__
+from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
 from gristmill.cli.filter import filter_command
+from gristmill.cli.generate import generate
+from gristmill.cli.init import init
 from gristmill.cli.runs import runs
 from gristmill.cli.show import show
 from gristmill.cli.why import why
@@ -39,9 +42,12 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 
 app.command("demo")(demo)
 app.command("filter")(filter_command)
+app.command("generate")(generate)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
+app.command("calls")(calls)
+app.command("init")(init)
 
 
 _Misused: type[Any] = typer.BadParameter.__bases__[0]

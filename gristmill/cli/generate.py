@@ -1,0 +1,221 @@
+"""`gristmill generate`: candidates from a template or a table of prompts, with any model."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.cli.filter import pairs, share
+from gristmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gristmill.generate.sample import Plan, Row
+    from gristmill.generate.templates import PromptSource
+    from gristmill.models.calls import Calls
+    from gristmill.models.protocol import Model
+
+
+def generate(
+    source: Annotated[str, typer.Argument(metavar="TEMPLATE.yaml|PROMPTS", help="A template, or a table of prompts.")],
+    *,
+    model: Annotated[
+        list[str], typer.Option("-m", "--model", metavar="MODEL", help="http://HOST/v1#NAME, an alias, hf:, fake:.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Samples a prompt, at each temperature, by each model.")] = 1,
+    temperature: Annotated[str | None, typer.Option(metavar="T,T,...", help="A ladder of temperatures.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    sampling: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another field of the request. Repeat.")
+    ] = None,
+    schema: Annotated[Path | None, typer.Option(metavar="FILE.json", help="JSON schema of the answers.")] = None,
+    together: Annotated[bool, typer.Option("--together", help="Ask for the n samples in one request.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts.")] = None,
+    accept: Annotated[int | None, typer.Option(metavar="N", help="Stop when N rows pass --where.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="EXPR", help="SQL over the columns; a row passes if true. Repeat.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
+    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
+    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Calls in flight; left out: found out, and adapted.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer.")] = None,
+    preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Ask for the first N and show them.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it will take; ask nothing.")] = False,
+    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where answers are remembered.")] = Path(
+        "gristmill-run"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Put every prompt to every model and write the answers, with what each took.
+
+    An answer is paid for once: what the run knows is not asked again. Stopped or killed, start the same again.
+    """
+    from gristmill.generate.accept import passing
+    from gristmill.generate.pipeline import Goal, check_replaceable, generate_rows
+    from gristmill.generate.sample import Plan
+    from gristmill.generate.templates import prompt_source
+    from gristmill.models.budget import Budget
+    from gristmill.models.calls import Calls
+    from gristmill.models.drive import wait
+    from gristmill.models.named import entries, prices_of, ready
+    from gristmill.models.structured import Structured
+    from gristmill.progress import shown
+    from gristmill.run import Run
+
+    found = prompt_source(source)
+    limited = {"max_tokens": max_tokens} if max_tokens else {}
+    plan = Plan(
+        n=n,
+        temperatures=_ladder(temperature),
+        sampling={**found.sampling, **_sampling(sampling), **limited},
+        seed=seed,
+        together=together,
+    )
+    goal = Goal(accept, [passing(each) for each in where or ()], share("--max-failures", max_failures, zero=True))
+    budget = Budget(max_cost, max_tokens_total)
+    if out is None and not (preview or dry_run):
+        raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
+    if out is not None:
+        check_replaceable(out, force)
+    known = entries(models)
+    prices = {spec: price for spec in model if (price := prices_of(spec, known))}
+    calls = Calls(run)
+    if dry_run:
+        told = _estimated(found, model, plan, limit, calls, models)
+        typer.echo(json.dumps(told) if as_json else _expected(told))
+        return
+    asked = [
+        ready(spec, calls=calls, budget=budget, concurrency=concurrency, timeout=timeout, models=models)
+        for spec in model
+    ]
+    shape = _schema(schema) if schema else found.schema
+    if shape:
+        asked = [Structured(each, shape) for each in asked]
+    priced = {each.name: prices[spec] for spec, each in zip(model, asked, strict=True) if spec in prices}
+    try:
+        if preview:
+            _show(islice(found, preview), asked, plan)
+            return
+        assert out is not None
+        with shown() as say:
+            summary = generate_rows(
+                islice(found, limit),
+                asked,
+                out,
+                plan,
+                run=Run(run),
+                goal=goal,
+                budget=budget,
+                prices=priced,
+                source=source,
+                force=force,
+                say=say,
+            )
+    finally:
+        for each in asked:
+            wait(each.close())
+    typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
+
+
+def _ladder(text: str | None) -> list[float]:
+    """The temperatures of a flag."""
+    try:
+        return [float(each) for each in text.split(",")] if text else []
+    except ValueError:
+        raise UsageError(f"--temperature {text}: write numbers with commas, as in 0.3,0.7,1.0") from None
+
+
+def _sampling(values: list[str] | None) -> dict[str, Any]:
+    """Fields of the request from NAME=VALUE flags; a value is JSON where it can be read as such."""
+    fields = {}
+    for name, value in pairs("--sampling", values).items():
+        try:
+            fields[name] = json.loads(value)
+        except json.JSONDecodeError:
+            fields[name] = value
+    return fields
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--schema {path}: cannot be read ({error}); name a file with a JSON schema") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"--schema {path}: not a JSON object; name a file with a JSON schema")
+    return found
+
+
+def _estimated(
+    found: PromptSource, specs: Sequence[str], plan: Plan, limit: int | None, calls: Calls, models: Path | None
+) -> dict[str, Any]:
+    """What a generation will take, from the prompts and from what the ledger knows of the models."""
+    from gristmill.generate.estimate import Answerer, estimate
+    from gristmill.models.named import base_model, entries, prices_of
+
+    known = entries(models)
+    answerers = []
+    for spec in specs:
+        model, _ = base_model(spec, known)
+        mean = calls.tokens_a_call(calls.model(model.identity, model.name))
+        answerers.append(Answerer(model.name, prices_of(spec, known), mean))
+    count = found.count()
+    told = estimate(found, min(limit or count.asked, count.asked), answerers, plan)
+    return {"source": str(count), **told}
+
+
+def _expected(told: dict[str, Any]) -> str:
+    """An estimate for a terminal."""
+    lines = [told["source"], f"{told['prompts']:,} prompts, {told['calls']:,} calls"]
+    for model in told["models"]:
+        most = "at most " if model["at_most"] else ""
+        out = "unknown (no answer of it yet, no --max-tokens)" if model["tokens_out"] is None else ""
+        out = out or f"{most}{model['tokens_out']:,}"
+        cost = "no price known" if model["cost"] is None else f"{most}{model['cost']:,.4f}"
+        lines.append(f"  {model['model']}: tokens in about {model['tokens_in']:,}, out {out}; cost {cost}")
+    return "\n".join(lines)
+
+
+def _show(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> None:
+    """Prompts and answers, for people."""
+    from gristmill.generate.sample import samples
+
+    for row in samples(prompts, models, plan):
+        sampling = json.loads(row["sampling"])
+        typer.echo(f"── {row['model']}  temperature {sampling.get('temperature', '(its own)')}")
+        for message in row["prompt"]:
+            typer.echo(f"[{message['role']}] {message['content']}")
+        if row["reasoning"]:
+            typer.echo(f"[reasoning] {row['reasoning']}")
+        typer.echo(f"[answer] {row['response'] if row['error'] is None else row['error']}\n")
+
+
+def _printed(summary: dict[str, Any], out: Path) -> str:
+    """The summary for a terminal."""
+    rows, kept = summary["rows"], summary["rows_kept"]
+    lines = [f"{rows:,} rows" if kept is None else f"{kept:,} of {rows:,} rows pass ({kept / rows:.1%})"]
+    lines[0] += f" in {out}"
+    words = f"{summary['calls'] - summary['hits']:,} calls sent, {summary['hits']:,} answered by the ledger"
+    lines.append(f"{words}; tokens {summary['tokens_in']:,} in, {summary['tokens_out']:,} out")
+    if summary["cost"] is not None:
+        each = f", {summary['cost'] / kept:.6f} a kept row" if kept else ""
+        lines.append(f"cost {summary['cost']:.4f}{each}")
+    lines += [f"  {count:>9,}  failed: {kind}" for kind, count in summary["failed"].items()]
+    for rung in summary["by"] if len(summary["by"]) > 1 or kept is not None else ():
+        temperature = "" if rung["temperature"] is None else f" at {rung['temperature']:g}"
+        passed = f", {rung['kept']:,} of {rung['taken']:,} pass ({rung['yield']:.1%})" if "yield" in rung else ""
+        lines.append(f"  {rung['model']}{temperature}: {rung['calls']:,} calls{passed}")
+    lines.append(f"{summary['seconds']} s, {summary['peak_rss_mb']:,.0f} MB at most")
+    return "\n".join(lines)

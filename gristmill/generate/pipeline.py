@@ -1,0 +1,208 @@
+"""Generate: from a template or a table of prompts to a Parquet file of candidates, and the account of what they took.
+
+The file is written beside its place and renamed; answers are in the calls ledger long before. So a run that was killed
+is started again as it was, and what was answered costs nothing. When a budget, failures or a dead endpoint stop the
+calls, the rows so far are written, and the error says so.
+
+Not covered: filters beyond `accept` (`gristmill filter`), what a template is (`templates.py`).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gristmill import __version__, progress
+from gristmill.beside import beside
+from gristmill.disk import space_wanted
+from gristmill.errors import Refused, UsageError
+from gristmill.generate.accept import Step, accept
+from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
+from gristmill.generate.tally import Tally
+from gristmill.models.budget import Budget, Prices
+from gristmill.models.protocol import Model
+from gristmill.parquet import RowWriter
+from gristmill.progress import Stages
+from gristmill.records import CARRIED, SCHEMAS
+from gristmill.run import Run, peak_rss_mb
+
+MARK = b"gristmill"
+"""The key in a Parquet file's metadata that says we wrote it."""
+
+FEW = 50
+"""Calls below which a share of failures says little: it is judged at the end, or when there are more."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When to stop: at `accept` rows that pass `steps` (None: at the last candidate), or when more than the share
+    `max_failures` of the calls failed."""
+
+    accept: int | None = None
+    steps: Sequence[Step] = ()
+    max_failures: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.accept is not None and self.accept < 1:
+            raise UsageError(f"accept {self.accept}: allowed are whole numbers from 1")
+        if self.steps and self.accept is None:
+            raise UsageError("--where without --accept N: say how many rows are wanted, or filter the output")
+
+
+def generate_rows(
+    prompts: Iterable[Row],
+    models: Sequence[Model],
+    out: Path,
+    plan: Plan,
+    *,
+    run: Run,
+    goal: Goal = Goal(),
+    budget: Budget | None = None,
+    prices: Mapping[str, Prices] | None = None,
+    source: str = "",
+    force: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Ask `models` for what `plan` says of each of the `prompts`, write the rows to `out`, and tell what they took.
+
+    Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
+    an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
+    """
+    check_replaceable(out, force)
+    started = time.monotonic()
+    stages = Stages(say)
+    prompts = iter(prompts)
+    first = next(prompts, None)
+    if first is None:
+        raise UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
+    schema = _schema(first)
+    asking = _Asking(Tally(prices or {}), goal, budget)
+    todo = candidates(chain([first], prompts), models, plan)
+    with space_wanted("the output", out), beside(out) as partial:
+        file = partial / out.name
+        stages.begin("generate")
+        if goal.accept is None:
+            with RowWriter(file, schema) as writer:
+                for row in asking.rows(todo):
+                    writer.write(row)
+            rows, kept = writer.rows, None
+        else:
+            judged, kept = accept(lambda n: asking.rows(islice(todo, n)), goal.accept, goal.steps, schema)
+            asking.tally.kept(judged)
+            pq.write_table(judged.replace_schema_metadata(schema.metadata), file, compression="zstd")
+            rows = len(judged)
+        stages.end(f"{rows:>11,} rows", asking.tally.note())
+        stop = asking.ended(rows, kept, out)
+        summary: dict[str, Any] = {
+            "gristmill": __version__,
+            "source": source,
+            "rows": rows,
+            "rows_kept": kept,
+            "stopped": str(stop) if stop else None,
+            **asking.tally.summary(),
+            "seconds": round(time.monotonic() - started, 2),
+            "peak_rss_mb": round(peak_rss_mb(), 1),
+        }
+        if rows:
+            params = {"inputs": [source], "plan": _told(plan), "models": [model.name for model in models]}
+            counts = {name: summary[name] for name in ("rows", "rows_kept", "calls", "failed", "cost")}
+            run.output(out, "generate", params=params, counts=counts, beside=file)
+    if stop:
+        raise stop
+    return summary
+
+
+class _Asking:
+    """Calls under way: what was counted, and why they ended early."""
+
+    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):
+        self.tally, self.goal, self.budget = tally, goal, budget
+        self.copies = Copies()
+        self.stop: Refused | None = None
+
+    def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
+        """The rows of candidates, counted; ends early when something stops the calls."""
+        try:
+            for candidate, completion in answered(asked):
+                cost = self.tally.add(candidate, completion)
+                yield from map(self.copies.numbered, rows_of(candidate, completion, cost))
+                progress.advance(1)
+                if refusal := self._refusal():
+                    raise refusal
+        except Refused as refusal:
+            self.stop = refusal
+
+    def _refusal(self) -> Refused | None:
+        """Why no further row may be taken, judged by the candidates so far in their order."""
+        tally = self.tally
+        if tally.calls >= FEW and tally.failures > self.goal.max_failures * tally.calls:
+            return self._too_many()
+        return self.budget.refusal_at(tally.cost, tally.tokens) if self.budget else None
+
+    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | None:
+        """Why the answer is no, for people; None where it is yes."""
+        tally, wanted = self.tally, self.goal.accept
+        stop = self.stop
+        if wanted is not None and kept == wanted:
+            return None
+        if not stop and tally.failures > self.goal.max_failures * tally.calls:
+            stop = self._too_many()
+        if stop:
+            return Refused(f"{stop}; {rows:,} rows are in {out}") if rows else stop
+        if wanted is not None:
+            return Refused(
+                f"--accept {wanted}: {kept:,} of {rows:,} candidates pass, and there are no more; they are in {out}: "
+                "raise -n or the template's samples"
+            )
+        return None
+
+    def _too_many(self) -> Refused:
+        tally = self.tally
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in tally.failed.most_common(3))
+        return Refused(
+            f"{tally.failures:,} of {tally.calls:,} calls failed ({kinds}; last: {tally.last_error}), more than "
+            f"--max-failures {self.goal.max_failures:.0%}"
+        )
+
+
+def check_replaceable(out: Path, force: bool) -> None:
+    """Raise UsageError if `out` is no Parquet file that may be written."""
+    if out.suffix != ".parquet" or "://" in str(out):
+        raise UsageError(f"-o {out}: generate writes a local .parquet file; name one")
+    if out.is_dir():
+        raise UsageError(f"-o {out} is a directory; name a .parquet file")
+    if out.exists() and not force and not _is_ours(out):
+        raise UsageError(f"-o {out}: a file that gristmill did not write; name another, or add --force")
+
+
+def _is_ours(out: Path) -> bool:
+    try:
+        return MARK in (pq.read_schema(out).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def _schema(prompt: Row) -> pa.Schema:
+    """The columns of the rows that prompts like this one make."""
+    carried = [
+        pa.field(name, next(kind for prefix, kind in CARRIED.items() if name.startswith(prefix)))
+        for name in prompt
+        if name.startswith(tuple(CARRIED))
+    ]
+    return pa.schema([*SCHEMAS["sample"], *carried], metadata={MARK: orjson.dumps({"version": __version__})})
+
+
+def _told(plan: Plan) -> dict[str, Any]:
+    return {
+        "n": plan.n,
+        "temperatures": list(plan.temperatures),
+        "sampling": dict(plan.sampling),
+        "seed": plan.seed,
+        "together": plan.together,
+    }

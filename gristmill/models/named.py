@@ -1,0 +1,209 @@
+"""From a name to a Model that is ready to use: limits, budget, ledger and all.
+
+MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local weights) or `fake:FILE.yaml`. In
+`models.yaml`, several providers side by side:
+
+    models:
+      - alias: judge-a
+        url: https://api.example.com/v1
+        model: big-model-2
+        key_env: EXAMPLE_KEY                 # the variable that holds the key
+        revision: "2026-01"                  # change it when other weights answer under the same name
+        prices: {input: 0.5, output: 1.5}    # per million tokens
+        limits: {concurrency: 64, requests_per_minute: 3000, tokens_per_minute: 1000000, timeout: 120}
+        sampling: {temperature: 0.7}         # what is sent with every request that does not say otherwise
+
+An entry also prices the model of a URL when `model` is its name.
+
+Not covered: how a provider's other APIs differ from OpenAI's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+from yarl import URL
+
+from gristmill.errors import UsageError
+from gristmill.models.budget import Budget, Budgeted, Charged, Prices
+from gristmill.models.cache import Cached
+from gristmill.models.calls import Calls
+from gristmill.models.endpoint import KEY_ENV, TIMEOUT, Endpoint
+from gristmill.models.limits import Limited, Limits
+from gristmill.models.protocol import Completion, Model, Request
+
+FILE = Path("models.yaml")
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class PriceEntry(_Strict):
+    """Money per million tokens."""
+
+    input: float = pydantic.Field(ge=0)
+    output: float = pydantic.Field(ge=0)
+
+
+class LimitEntry(_Strict):
+    """What a provider allows; what is left out is found out."""
+
+    concurrency: int | None = pydantic.Field(None, ge=1)
+    requests_per_minute: float | None = pydantic.Field(None, gt=0)
+    tokens_per_minute: float | None = pydantic.Field(None, gt=0)
+    timeout: float = pydantic.Field(TIMEOUT, gt=0)
+
+
+class Entry(_Strict):
+    """One model of `models.yaml`."""
+
+    alias: str = pydantic.Field(min_length=1)
+    url: str | None = None
+    model: str | None = None
+    key_env: str = KEY_ENV
+    revision: str | None = None
+    prices: PriceEntry | None = None
+    limits: LimitEntry = LimitEntry()  # type: ignore[call-arg]
+    sampling: Mapping[str, Any] = {}
+
+
+class _File(_Strict):
+    models: list[Entry]
+
+
+def entries(path: Path | None = None) -> dict[str, Entry]:
+    """The models of a file by alias; of `models.yaml` here, if there is one, when none is named.
+
+    Raises UsageError naming file, entry and field.
+    """
+    if path is None and not FILE.is_file():
+        return {}
+    path = path or FILE
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        listed = found.get("models") if isinstance(found, dict) else None
+        if isinstance(listed, dict):  # by alias
+            found = {"models": [{"alias": alias, **(entry or {})} for alias, entry in listed.items()]}
+        models = _File.model_validate(found).models
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name a models.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    except (pydantic.ValidationError, TypeError) as error:
+        raise UsageError(f"{path}: {_first(error)}; see `gristmill init models`") from None
+    return {entry.alias: entry for entry in models}
+
+
+def _first(error: Exception) -> str:
+    if not isinstance(error, pydantic.ValidationError):
+        return "models must be a list of entries"
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']} (got {str(first['input'])[:60]!r})"
+
+
+def prices_of(spec: str, known: Mapping[str, Entry]) -> Prices | None:
+    """The prices of a MODEL; None where no entry tells them (a model on this machine costs nothing)."""
+    if spec.startswith(("fake:", "hf:")) or spec == "tiny":
+        return Prices()
+    name = spec.partition("#")[2]
+    for entry in known.values():
+        if entry.prices and (entry.alias == spec or (name and entry.model == name)):
+            return Prices(entry.prices.input, entry.prices.output)
+    return None
+
+
+_shared: dict[tuple[str, str], Limits] = {}
+"""The limits of each endpoint and model, for all that this process does with it."""
+
+
+def base_model(
+    spec: str, known: Mapping[str, Entry], *, concurrency: int | None = None, timeout: float | None = None
+) -> tuple[Model, Limits | None]:
+    """A MODEL as it is, without ledger; with the limits it is under, if it is behind an endpoint.
+
+    Raises UsageError for a name that is none of those allowed.
+    """
+    if spec.startswith("fake:"):
+        from gristmill.models.fake import Fake
+
+        return Fake(Path(spec.removeprefix("fake:"))), None
+    if spec.startswith("hf:"):
+        from gristmill.models.local import Local
+
+        return Local(spec.removeprefix("hf:")), None
+    if spec in known and known[spec].url:
+        entry = known[spec]
+        url, name = entry.url or "", entry.model or entry.alias
+        identity = f"{entry.alias}={name}@{entry.revision or ''}"
+    elif spec.startswith(("http://", "https://")):
+        url, _, name = spec.partition("#")
+        if not name:
+            raise UsageError(
+                f"model {URL(url).with_user(None)}: which one there? write {URL(url).with_user(None)}#NAME"
+            )
+        entry, identity = Entry(alias=name), None
+    else:
+        aliases = f"an alias of models.yaml ({', '.join(known)})" if known else "an alias of models.yaml (none is here)"
+        raise UsageError(f"model {spec}: allowed are http://HOST:PORT/v1#NAME, {aliases}, hf:PATH, fake:FILE.yaml")
+    endpoint = Endpoint(
+        url, name, name=entry.alias, identity=identity, key_env=entry.key_env, timeout=timeout or entry.limits.timeout
+    )
+    place = (endpoint.base, name)
+    if place not in _shared or concurrency:
+        _shared[place] = Limits(
+            concurrency=concurrency or entry.limits.concurrency,
+            requests_per_minute=entry.limits.requests_per_minute,
+            tokens_per_minute=entry.limits.tokens_per_minute,
+        )
+    return endpoint, _shared[place]
+
+
+def ready(
+    spec: str,
+    *,
+    calls: Calls | None = None,
+    budget: Budget | None = None,
+    concurrency: int | None = None,
+    timeout: float | None = None,
+    models: Path | None = None,
+) -> Model:
+    """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
+
+    Raises UsageError for a name that is none of those allowed, and for a limit of cost where no price is known.
+    """
+    known = entries(models)
+    model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
+    prices = prices_of(spec, known)
+    if budget and budget.limits["cost"] is not None and prices is None:
+        raise UsageError(f"--max-cost: no prices for {model.name}; write them into models.yaml (gristmill init models)")
+    if budget:
+        model = Budgeted(model, budget)
+    if limits:
+        model = Limited(model, limits)
+    if calls:
+        model = Cached(model, calls)
+    if budget:
+        model = Charged(model, budget, prices or Prices())
+    if spec in known and known[spec].sampling:
+        model = Sampled(model, known[spec].sampling)
+    return model
+
+
+class Sampled:
+    """`inner`, sent `sampling` with every request that does not say otherwise."""
+
+    def __init__(self, inner: Model, sampling: Mapping[str, Any]):
+        self.inner, self.sampling = inner, sampling
+        self.name, self.identity = inner.name, inner.identity
+
+    async def complete(self, request: Request) -> Completion:
+        """The answer. Raises what `inner` raises."""
+        return await self.inner.complete(replace(request, sampling={**self.sampling, **request.sampling}))
+
+    async def close(self) -> None:
+        """Close `inner`."""
+        await self.inner.close()
