@@ -5,6 +5,7 @@ bits and combined to 48 bits a shingle, so that a pair's number and a shingle fi
 few hundred shingles a false agreement has a probability below 1e-9.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from daft import DataType, Expression, Series, func
 
 from gristmill import progress
-from gristmill.filter.numbers import skeleton_words
+from gristmill.filter.numbers import without_numbers, word_hashes
 from gristmill.threads import in_threads
 
 Hashes = npt.NDArray[np.uint64]
@@ -40,25 +41,27 @@ _RESULT = pa.struct([("shingles", pa.large_list(pa.uint64())), ("skeleton", pa.u
 @func.batch(return_dtype=DataType.from_arrow_type(_RESULT))
 def _shingles(text: Series) -> Any:
     words = pc.split_pattern(text.to_arrow(), " ")
-    tokens = words.flatten().dictionary_encode()  # of the words of a batch, one in twenty is new
-    hashes = Series.from_arrow(tokens.dictionary).hash().to_arrow().to_numpy()[tokens.indices.to_numpy()]
     ends = np.cumsum(pc.list_value_length(words).to_numpy())
-    shingles, counts = sets_of(hashes, ends)
+    tokens = words.flatten().dictionary_encode()  # of the words of a batch, one in twenty is new
+    hashes, places = word_hashes(tokens.dictionary), tokens.indices.to_numpy()
+    numeric, rest = without_numbers(tokens.dictionary, hashes)
+    shingles, counts = sets_of(hashes[places], ends)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())
     sets = pa.LargeListArray.from_arrays(offsets, pa.array(shingles))
-    skeletons = _skeletons(*skeleton_words(tokens, hashes), ends)
-    return pa.StructArray.from_arrays([sets, pa.array(skeletons)], fields=list(_RESULT))
+    skeletons = [_skeletons(rest[places[part]], numeric[places[part]], last) for part, last in _in_cache(ends)]
+    return pa.StructArray.from_arrays([sets, pa.array(np.concatenate(skeletons))], fields=list(_RESULT))
+
+
+def _in_cache(ends: Ints) -> Iterator[tuple[slice, Ints]]:
+    """Of each `_TEXTS` texts, at least once, where their words are and where each text ends among them."""
+    for text in range(0, max(len(ends), 1), _TEXTS):
+        last, first = ends[text : text + _TEXTS], ends[text - 1] if text else 0
+        yield slice(first, last[-1] if len(last) else 0), last - first
 
 
 def sets_of(words: Hashes, ends: Ints) -> tuple[Hashes, Ints]:
     """Word hashes of texts, concatenated, with the end of each text, to their sorted distinct shingles and counts."""
-    sets, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-    for text in range(0, len(ends), _TEXTS):
-        last = ends[text : text + _TEXTS]
-        first = ends[text - 1] if text else 0
-        found, sizes = _sets_of(words[first : last[-1]], last - first)
-        sets.append(found)
-        counts.append(sizes)
+    sets, counts = zip(*(_sets_of(words[part], last) for part, last in _in_cache(ends)), strict=True)
     return np.concatenate(sets), np.concatenate(counts)
 
 
@@ -136,5 +139,5 @@ def jaccards(left: Ints, right: Ints, sets: Hashes, starts: Ints, ends: Ints) ->
 
 _CHUNK = 5_000
 _TEXTS = 1_024
-"""Texts whose sets are made at once: their arrays stay in the cache, which halves the time. Their numbers must fit into
-the 16 bits above a shingle."""
+"""Texts worked on at once: their arrays stay in the cache and are not given back to the system in between, which halves
+the time. Their numbers must fit into the 16 bits above a shingle."""
