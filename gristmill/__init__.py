@@ -13,26 +13,30 @@ os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # read at Daft's import: n
 __version__ = version("gristmill")
 
 _HOMES = {
-    "gristmill.files": ("read", "scan"),
-    "gristmill.records": ("SCHEMAS", "row_id"),
-    "gristmill.errors": ("BadInput", "GristmillError", "Refused", "UsageError"),
+    "gristmill.files": ("read",),
+    "gristmill.errors": ("GristmillError", "Refused", "UsageError"),
     "gristmill.filter.marks": ("Table", "dropped", "kept", "mark"),
-    "gristmill.filter.rules": ("DEFAULT_RULES", "apply_rules", "own_rule"),
+    "gristmill.filter.rules": ("DEFAULT_RULES", "apply_rules"),
     "gristmill.filter.scores": ("keep_top", "minimum_scores"),
     "gristmill.filter.contamination": ("index_files", "mark_contaminated"),
     "gristmill.filter.duplicates": ("exact",),
     "gristmill.filter.near": ("near",),
     "gristmill.filter.collapse": ("mark_openings",),
     "gristmill.filter.pipeline": ("Settings", "filter_files"),
+    "gristmill.generate.templates": ("prompt_source",),
+    "gristmill.generate.sample": ("Plan", "samples"),
+    "gristmill.generate.pipeline": ("generate_rows",),
+    "gristmill.models.calls": ("Calls",),
+    "gristmill.models.named": ("ready",),
     "gristmill.explain": ("history",),
     "gristmill.run": ("Run",),
 }
 
 __all__ = [
     "DEFAULT_RULES",
-    "SCHEMAS",
-    "BadInput",
+    "Calls",
     "GristmillError",
+    "Plan",
     "Refused",
     "Run",
     "Settings",
@@ -43,6 +47,7 @@ __all__ = [
     "dropped",
     "exact",
     "filter_files",
+    "generate_rows",
     "history",
     "index_files",
     "keep_top",
@@ -52,10 +57,10 @@ __all__ = [
     "mark_openings",
     "minimum_scores",
     "near",
-    "own_rule",
+    "prompt_source",
     "read",
-    "row_id",
-    "scan",
+    "ready",
+    "samples",
 ]
 
 

@@ -63,13 +63,16 @@ def read(
     return with_copies(good).sort(ORDER).exclude(ORDER, BAD).collect()
 
 
-def check_bad(bad: int, rows: int, max_bad: float, *, first: Mapping[str, Any] | None) -> None:
-    """Raise BadInput if more rows are bad than `max_bad` allows, or if no row is usable. `rows` counts the bad too."""
+def check_bad(
+    bad: int, rows: int, max_bad: float, *, first: Mapping[str, Any] | None, flag: str = "--max-bad "
+) -> None:
+    """Raise BadInput if more rows are bad than `max_bad` allows, or if no row is usable. `rows` counts the bad too;
+    `flag` is what sets the limit, if anything does."""
     allowed = max(max_bad * rows, 5 if max_bad else 0)
     where = f"{first['source_file']}:{first['source_row']}: {first[BAD]}" if first else ""
     if bad > allowed:
         raise BadInput(
-            f"{bad} of {rows} rows cannot be read, {allowed:.0f} are allowed (--max-bad {max_bad:g}); first: {where}"
+            f"{bad} of {rows} rows cannot be read, {allowed:.0f} are allowed ({flag}{max_bad:g}); first: {where}"
         )
     if rows == bad:
         raise BadInput(f"no usable row{'; first problem: ' + where if where else ': every file is empty'}")
@@ -108,6 +111,21 @@ def scan(
     renames = _renames(columns or {}, scores)
     source = _Source(expand([paths] if isinstance(paths, str) else paths), renames, answer, limit)
     return source.read()
+
+
+def batches(
+    paths: str | Sequence[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    answer: Answer = "response",
+    limit: int | None = None,
+) -> tuple[Kind, pa.Schema, Iterator[pa.RecordBatch]]:
+    """What `scan` reads, without an engine and in the order of the input: the kind of row, the schema, the batches.
+
+    For steps that are driven by one process (model calls, scores). Raises what `scan` raises.
+    """
+    source = _Source(expand([paths] if isinstance(paths, str) else paths), _renames(columns or {}, ()), answer, limit)
+    return source.kind, source.arrow_schema, _Files(source, source.paths, 0)._batches()
 
 
 class _Source(DataSource):

@@ -286,4 +286,9 @@ def _holds(token: str, owner: Owner, expires: float) -> bool:
         return token in _held
     if expires < time.time():
         return False
-    return owner.host != me.host or _started(owner.pid) == owner.started
+    return is_alive(owner)
+
+
+def is_alive(owner: Owner) -> bool:
+    """Whether a process runs; taken for granted on another host."""
+    return owner.host != this_process().host or _started(owner.pid) == owner.started

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gristmill.asked import answers_told, names_parent, prompt_of
 from gristmill.errors import UsageError
 from gristmill.explain import CANDIDATES, history, is_end
 from gristmill.ledger import Ledger, ledger_of
@@ -25,6 +26,9 @@ from gristmill.wording import evidence_of, key_text, prompt_text, told, verdict
 
 MEASURED = ("rule_", "score_", "verdict_", "why_", "flag_")
 """Prefixes of the columns a step may add to a row."""
+
+MADE = ("model", "sampling", "finish_reason", "tokens_in", "tokens_out", "error")
+"""Columns that tell how a row was made."""
 
 
 class Place(NamedTuple):
@@ -45,8 +49,9 @@ def across(directory: Path, row: str) -> Row:
 
     `row` is an id or a unique beginning of one, with #COPY for another copy than the first, or FILE:N. `stages` tells
     of each table that holds it, oldest first: verdict, drop and what is newly measured; `ancestors` of the rows it was
-    made from, the oldest generation first; `output` is its history in the newest filter output that holds it. A row
-    that could not be read has only `bad`.
+    made from, the oldest generation first; `output` is its history in the newest filter output that holds it. A prompt
+    that no table holds is told from the rows that answer it (`asked.py`), with these as `answers`. A row that could not
+    be read has only `bad`.
 
     Raises UsageError where no row or more than one answers to `row`.
     """
@@ -60,16 +65,19 @@ def across(directory: Path, row: str) -> Row:
             return bad
     else:
         keys = _by_id(places, row)
+        if not keys and (asked := _asked(places, row)):
+            return asked
     if not keys:
         raise UsageError(f"{row}: no such row in the tables of {directory}; give an id, a beginning of one, or FILE:N")
     if len(keys) > 1:
         listed = ", ".join(key_text(*key) for key in keys[:CANDIDATES]) + (", …" if len(keys) > CANDIDATES else "")
         raise UsageError(f"{row}: {len(keys)} rows answer to it: {listed}; give more of the id or the path")
     id, copy = keys[0]
-    this = _told(id, copy, _holding(places, {id}).get(id, []))
+    holding = _holding(places, {id})
+    this = _told(id, copy, holding.get(id, []))
     held = _newest_output(filtered, id, copy)
     return this | {
-        "ancestors": _ancestors(places, id, this.pop("parents")),
+        "ancestors": _ancestors(places, id, this.pop("parents"), holding),
         "output": history(held, key_text(id, copy)) if held else None,
         "output_path": str(held) if held else None,
     }
@@ -126,6 +134,20 @@ def _by_id(places: Sequence[Place], row: str) -> list[tuple[str, int]]:
         allowed = ", ".join(map(str, sorted(there)))
         raise UsageError(f"{row}: {next(iter(copies))} has no copy {copy}; its copies are {allowed}")
     return [(id, int(copy) if copy else min(numbers)) for id, numbers in sorted(copies.items())]
+
+
+def _asked(places: Sequence[Place], row: str) -> Row | None:
+    """The prompt whose id begins so, by the rows that answer it; None if there are none, or of several prompts."""
+    start = row if row.startswith("g1:") else f"g1:{row}"
+    found = []
+    for path in (path for place in places for path in place.files):
+        if "parents" in pq.read_schema(path).names:
+            found += list(matching(path, ["parents"], lambda table: names_parent(table, start)))
+    ids = {parent for each in found for parent in each["parents"] if parent and parent.startswith(start)}
+    prompt = prompt_of(ids.pop(), found) if len(ids) == 1 else None
+    if prompt is None:
+        return None
+    return prompt | {"answers": answers_told(found), "ancestors": [], "output": None, "output_path": None}
 
 
 def _by_place(places: Sequence[Place], file: str, number: int) -> list[tuple[str, int]]:
@@ -193,7 +215,7 @@ def _told(id: str, copy: int | None, found: Sequence[Found]) -> Row:
         new = {
             name: value
             for name, value in row.items()
-            if name.startswith(MEASURED) and value is not None and known.get(name) != value
+            if (name.startswith(MEASURED) or name in MADE) and value is not None and known.get(name) != value
         }
         stages.append(_stage(place, row) | {"new": new})
         known |= {name: value for name, value in row.items() if value is not None}
@@ -228,8 +250,13 @@ def _stage(place: Place, row: Mapping[str, Any]) -> Row:
     }
 
 
-def _ancestors(places: Sequence[Place], id: str, parents: Sequence[str]) -> list[Row]:
-    """The rows a row was made from, theirs, and so on, each once; a generation is looked up at a time."""
+def _ancestors(
+    places: Sequence[Place], id: str, parents: Sequence[str], holding: Mapping[str, Sequence[Found]]
+) -> list[Row]:
+    """The rows a row was made from, theirs, and so on, each once; a generation is looked up at a time.
+
+    `holding` is what `_holding` found of the row.
+    """
     found: list[Row] = []
     seen = {id}
     generation = {parent: [id] for parent in parents}
@@ -240,8 +267,11 @@ def _ancestors(places: Sequence[Place], id: str, parents: Sequence[str]) -> list
         further: dict[str, list[str]] = {}
         for parent, children in generation.items():
             each = _told(parent, None, rows.get(parent, []))
+            if not each["stages"]:
+                made = [row for child in children for _, row in holding.get(child, [])]
+                each = prompt_of(parent, made) or each
             for above in each.pop("parents"):
                 further.setdefault(above, []).append(parent)
             found.append(each | {"children": children})
-        generation = further
+        generation, holding = further, rows
     return found[::-1]

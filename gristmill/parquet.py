@@ -8,10 +8,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gristmill import __version__
+from gristmill.errors import UsageError
 from gristmill.files import batch_of
+
+MARK = b"gristmill"
+"""The key in a Parquet file's metadata that says we wrote it."""
 
 GROUP_ROWS = 5_000
 """Rows of a row group."""
@@ -67,3 +73,25 @@ class RowWriter:
         if error == (None, None, None) and (self._group or not self.rows):
             self._flush()
         self._writer.__exit__(*error)
+
+
+def marked(schema: pa.Schema) -> pa.Schema:
+    """The schema of a file of ours."""
+    return schema.with_metadata({MARK: orjson.dumps({"version": __version__})})
+
+
+def check_replaceable(out: Path, verb: str, *, force: bool = False) -> None:
+    """Raise UsageError if `verb` may not write `out`: it is no Parquet file, or not one of ours (unless `force`)."""
+    if out.suffix != ".parquet" or "://" in str(out):
+        raise UsageError(f"-o {out}: {verb} writes a local .parquet file; name one")
+    if out.is_dir():
+        raise UsageError(f"-o {out} is a directory; name a .parquet file")
+    if out.exists() and not force and not _is_ours(out):
+        raise UsageError(f"-o {out}: a file that gristmill did not write; name another, or add --force")
+
+
+def _is_ours(out: Path) -> bool:
+    try:
+        return MARK in (pq.read_schema(out).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False

@@ -101,10 +101,10 @@ def row_id(kind: Kind, row: Mapping[str, Any]) -> str:
         if kind != "prompt":
             fields += (row["response"], row.get("reasoning"))
     domain = {"prompt": b"p", "sample": b"s", "label": b"s", "preference": b"f"}[kind]
-    return "g1:" + blake2b(domain + _prefixed(fields), digest_size=16).hexdigest()
+    return "g1:" + blake2b(domain + prefixed(fields), digest_size=16).hexdigest()
 
 
-def _prefixed(fields: Iterable[str | None]) -> bytes:
+def prefixed(fields: Iterable[str | None]) -> bytes:
     """Each field as its length in bytes, a colon and its UTF-8 bytes; None is a lone dash, so it differs from ""."""
     parts = []
     for field in fields:

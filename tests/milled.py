@@ -128,6 +128,17 @@ def whole(directory: Path, extra: str = "") -> Path:
         alarms=[{"name": "source_loss" + extra, "message": f"lost most {extra}", "value": 0.9, "limit": 0.5}],
         rules=RULES | {f"no_urls{extra}": {"reason": extra, "where": f"x = '{extra}'"}},
         run=f"runs/{extra}",
+        yields=[
+            {
+                "by": "model",
+                "value": f"m{extra}",
+                "rows": 12,
+                "kept": 3,
+                "yield": 0.25,
+                "dropped": {f"empty{extra}": 9},
+            },
+            {"by": "model", "value": None, "rows": 0, "kept": 0, "yield": 0.0, "dropped": {}},
+        ],
         balance=balance(extra),
         diversity=diversity(extra),
         lineage=lineage(extra),

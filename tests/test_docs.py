@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import gristmill
 from gristmill.cli.main import app
 
 ROOT = Path(__file__).parent.parent
@@ -44,3 +45,18 @@ def test_the_python_of_the_filter_page_runs(tmp_path, monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "filter.md").read_text(), re.DOTALL):
         exec(compile(block, "docs/filter.md", "exec"), {})
     assert (tmp_path / "out" / "report.html").exists()
+
+
+TEACHER = "name: t\nprompt: 'Add {{ a }} and {{ b }}.'\nslots: {a: {range: [1, 9]}, b: {range: [1, 9]}}\nsamples: 30\n"
+
+
+def test_the_python_page_names_every_public_name_and_runs(tmp_path, monkeypatch, capsys):
+    page = (ROOT / "docs" / "python.md").read_text()
+    table = " ".join(line for line in page.splitlines() if line.startswith("|"))
+    assert [name for name in gristmill.__all__ if not re.search(rf"`{name}\b", table)] == []
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher.yaml").write_text(TEACHER)
+    (tmp_path / "fake.yaml").write_text("replies: [{regex: '(\\d+) and (\\d+)', reply: '\\1 plus \\2 is their sum'}]\n")
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(block, "docs/python.md", "exec"), {})
+    assert "\n120 30 [{'by': 'temperature', 'value': 0.3, " in capsys.readouterr().out

@@ -9,6 +9,8 @@ from gristmill.cli.init import KINDS
 from gristmill.cli.main import run
 from gristmill.filter.rules_file import read_rules
 from gristmill.generate.templates import prompt_source
+from gristmill.score.judge_file import read_judge
+from gristmill.score.reward import read_reward
 
 
 def ran(*arguments: str) -> int | str | None:
@@ -36,6 +38,13 @@ def test_the_rules_are_rules(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     assert not ran("init", "rules", "--out", str(path))
     assert {"no_urls", "terse", "secrets"} <= {rule.name for rule in read_rules(path)}
+
+
+def test_the_judge_and_the_reward_are_read(tmp_path: Path) -> None:
+    assert not ran("init", "judge", "-o", str(tmp_path / "judge.yaml"))
+    assert read_judge(tmp_path / "judge.yaml").axes["clarity"].scale == (1, 5)
+    assert not ran("init", "reward", "-o", str(tmp_path / "reward.yaml"))
+    assert [each.score.name for each in read_reward(tmp_path / "reward.yaml").components] == ["exact"]
 
 
 def test_the_models_hold_names_of_variables_and_no_key(tmp_path: Path) -> None:
@@ -68,14 +77,14 @@ def test_nothing_is_replaced_unless_forced(tmp_path: Path, capsys: pytest.Captur
 def test_without_a_kind_everything_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert not ran("init")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == list(KINDS)
+    assert [line.split()[0] for line in lines[: len(KINDS)]] == list(KINDS)
     assert any(line.startswith("library:self_instruct") and "210,366,000 prompts" in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], "allowed are template, rules, fake, models and library:NAME"),
+        (["nonsense"], "allowed are template, rules, fake, models, judge, reward and library:NAME"),
         (["library:nonsense"], "no such template; there are"),
         (["fake", "-o", "."], "is a directory"),
         (["fake", "-o", "missing/fake.yaml"], "missing"),

@@ -228,3 +228,8 @@ def test_a_directory_without_rows_is_refused(tmp_path):
 def test_words_are_counted_in_any_slice(texts, start):
     counted = words_of(pa.array(texts, pa.large_string()).slice(start))
     assert counted.tolist() == [len(text.encode().split()) for text in texts[start:]]
+
+
+def test_the_yields_stand_in_a_table(page, tmp_path):
+    assert "\nmodel m3 of 1225.0%empty 9\nmodel (none said)0 of 0" in page.sections["yields"]
+    assert "yields" not in page_of(milled(tmp_path, rows())).sections

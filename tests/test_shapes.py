@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gristmill.errors import BadRow
-from gristmill.export import training_row
+from gristmill.export.messages import training_row
 from gristmill.records import row_id
 from gristmill.shapes import kind_of_record, row_of
 

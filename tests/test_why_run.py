@@ -5,14 +5,21 @@ from pathlib import Path
 
 import daft
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import gristmill.cli.main
 from gristmill.errors import UsageError
 from gristmill.filter.marks import kept, mark
+from gristmill.filter.pipeline import Settings, filter_files
+from gristmill.generate.pipeline import generate_rows
+from gristmill.generate.sample import Plan
+from gristmill.generate.templates import prompt_source
 from gristmill.lineage import across
+from gristmill.models.fake import Fake
 from gristmill.records import DROPS, row_id
 from gristmill.run import Run
+from gristmill.wording import key_text
 from tests.milled import bad, key, milled
 from tests.tables import table
 
@@ -136,3 +143,72 @@ def test_the_newest_filter_output_that_holds_the_row_tells_its_whole_history(run
     with pytest.raises(SystemExit):
         gristmill.cli.main.run(["why", asked("5"), "--run", str(run.path), "--json"])
     assert json.loads(capsys.readouterr().out)["kept"] is False
+
+
+TEMPLATE = """
+name: greet
+messages:
+  - {role: user, content: "Hi, I am {{ who }}."}
+  - {role: assistant, content: "Hello!"}
+  - {role: user, content: "Greet me\\nin {{ style }}."}
+slots: {who: [Ann, Bob], style: [prose, verse]}
+"""
+
+
+@pytest.fixture
+def generated(tmp_path):
+    """A run that put four conversations to a model, twice each, and dropped every answer in verse."""
+    (tmp_path / "greet.yaml").write_text(TEMPLATE)
+    (tmp_path / "fake.yaml").write_text("replies: [{match: verse, reply: ''}, {default: 'Good day to you.'}]\n")
+    run = Run(tmp_path / "run")
+    out = tmp_path / "candidates.parquet"
+    plan = Plan(n=2, temperatures=[0.5])
+    generate_rows(prompt_source(tmp_path / "greet.yaml"), [Fake(tmp_path / "fake.yaml")], out, plan, run=run)
+    filter_files([str(out)], tmp_path / "out", Settings(exact=False, near=None), run=run)
+    return run
+
+
+def test_a_candidate_reaches_its_prompt_and_template(generated, tmp_path, capsys):
+    rows = pq.read_table(tmp_path / "candidates.parquet").to_pylist()
+    row = next(row for row in rows if (row["slot_who"], row["slot_style"]) == ("Bob", "verse"))
+    told = across(generated.path, row["id"])
+    (parent,) = told["ancestors"]
+    assert parent["id"] == row["parents"][0] and parent["children"] == [row["id"]] and parent["stages"] == []
+    assert (parent["source_file"], parent["source_row"]) == (str(tmp_path / "greet.yaml"), row["source_row"])
+    assert (parent["template"], parent["slots"]) == ("greet", {"who": "Bob", "style": "verse"})
+    assert parent["text"] == "[user] Hi, I am Bob.\n[assistant] Hello!\n[user] Greet me\nin verse."
+    made = told["stages"][0]["new"]
+    assert made["model"] == "fake:fake" and json.loads(made["sampling"])["temperature"] == 0.5
+
+    with pytest.raises(SystemExit):
+        gristmill.cli.main.run(["why", row["id"], "--run", str(generated.path)])
+    shown = capsys.readouterr().out
+    assert "template greet, " in shown and "who: Bob" in shown and "in no table" not in shown
+    assert f"row {row['source_row']} of {tmp_path / 'greet.yaml'}" in shown
+
+
+def test_a_prompt_tells_what_became_of_its_answers(generated, tmp_path, capsys):
+    rows = pq.read_table(tmp_path / "candidates.parquet").to_pylist()
+    for style, said in (("prose", "kept"), ("verse", "dropped by empty")):
+        mine = [row for row in rows if (row["slot_who"], row["slot_style"]) == ("Ann", style)]
+        told = across(generated.path, mine[0]["parents"][0][:20])
+        assert (told["id"], told["kept"], told["template"]) == (mine[0]["parents"][0], None, "greet")
+        assert [each["key"] for each in told["answers"]] == [key_text(row["id"], row["copy"]) for row in mine]
+        assert all(each["verdict"].startswith(said) for each in told["answers"])
+    with pytest.raises(SystemExit) as ended:
+        gristmill.cli.main.run(["why", told["id"], "--run", str(generated.path)])
+    assert not ended.value.code and capsys.readouterr().out.count("dropped by empty") == 2
+    with pytest.raises(UsageError, match="no such row"):
+        across(generated.path, "g1:0000")
+
+
+def test_a_prompt_of_a_table_is_told_by_its_line(tmp_path):
+    (tmp_path / "asked.jsonl").write_text('{"prompt": "One?"}\n{"prompt": "Two?"}\n')
+    (tmp_path / "fake.yaml").write_text("replies: [{default: 'Yes.'}]\n")
+    run = Run(tmp_path / "run")
+    source = prompt_source(tmp_path / "asked.jsonl")
+    generate_rows(source, [Fake(tmp_path / "fake.yaml")], tmp_path / "c.parquet", Plan(), run=run)
+    rows = pq.read_table(tmp_path / "c.parquet").to_pylist()
+    (parent,) = across(run.path, rows[1]["id"])["ancestors"]
+    assert (parent["source_file"], parent["source_row"]) == (str(tmp_path / "asked.jsonl"), 1)
+    assert (parent["text"], parent["template"], parent["slots"]) == ("Two?", None, {})

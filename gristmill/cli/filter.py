@@ -14,6 +14,8 @@ import typer
 from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gristmill.filter.pipeline import Settings
     from gristmill.ledger import Output
     from gristmill.run import Run
@@ -247,6 +249,7 @@ def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
     if summary["rows_bad"]:
         lines.append(f"  {summary['rows_bad']:>9,}  bad rows, set aside in {out / 'bad_rows.jsonl'}")
     lines += [f"  {count:>9,}  {rule}" for rule, count in summary["dropped"].items()]
+    lines += _yields(summary["yields"])
     for table in summary["contamination"]:
         flag = "; over 2 %" if table["flagged"] else ""
         hit = f"{table['items_hit']:,} of {table['items']:,} items in the data ({table['share']:.1%})"
@@ -265,3 +268,14 @@ def printed(summary: dict[str, Any], out: Path, settings: Settings) -> str:
     lines.append(f"{summary['seconds']} s, {summary['peak_rss_mb']:,.0f} MB at most")
     lines.append(f"report: {out / 'report.html'}   why a row: gristmill why ID --run {out}")
     return "\n".join(lines)
+
+
+def _yields(found: list[dict[str, Any]]) -> Iterator[str]:
+    """What was kept of each temperature, model and template, a line each."""
+    from gristmill.wording import visible
+
+    for each in found:
+        value = "(none said)" if each["value"] is None else each["value"]
+        named = visible(f"{each['by']} {value}", one_line=True)
+        first = next((f"; {count:,} {rule}" for rule, count in each["dropped"].items()), "")
+        yield f"  {named}: {each['kept']:,} of {each['rows']:,} kept ({each['yield']:.1%}){first}"

@@ -37,6 +37,10 @@ def generate(
     schema: Annotated[Path | None, typer.Option(metavar="FILE.json", help="JSON schema of the answers.")] = None,
     together: Annotated[bool, typer.Option("--together", help="Ask for the n samples in one request.")] = False,
     seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
+    distinct: Annotated[
+        int | None,
+        typer.Option("--samples", metavar="N", help="Distinct prompts of the template, in place of its own."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts.")] = None,
     accept: Annotated[int | None, typer.Option(metavar="N", help="Stop when N rows pass --where.")] = None,
     where: Annotated[
@@ -63,7 +67,7 @@ def generate(
     An answer is paid for once: what the run knows is not asked again. Stopped or killed, start the same again.
     """
     from gristmill.generate.accept import passing
-    from gristmill.generate.pipeline import Goal, check_replaceable, generate_rows
+    from gristmill.generate.pipeline import Goal, generate_rows
     from gristmill.generate.sample import Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
@@ -71,10 +75,12 @@ def generate(
     from gristmill.models.drive import wait
     from gristmill.models.named import entries, prices_of, ready
     from gristmill.models.structured import Structured
+    from gristmill.parquet import check_replaceable
     from gristmill.progress import shown
     from gristmill.run import Run
+    from gristmill.wording import visible
 
-    found = prompt_source(source)
+    found = prompt_source(source, samples=distinct)
     limited = {"max_tokens": max_tokens} if max_tokens else {}
     plan = Plan(
         n=n,
@@ -88,7 +94,7 @@ def generate(
     if out is None and not (preview or dry_run):
         raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
     if out is not None:
-        check_replaceable(out, force)
+        check_replaceable(out, "generate", force=force)
     known = entries(models)
     prices = {spec: price for spec in model if (price := prices_of(spec, known))}
     calls = Calls(run)
@@ -109,7 +115,9 @@ def generate(
             _show(islice(found, preview), asked, plan)
             return
         assert out is not None
+        counted = found.count(limit)
         with shown() as say:
+            say(visible(str(counted), one_line=True))
             summary = generate_rows(
                 islice(found, limit),
                 asked,
@@ -171,7 +179,7 @@ def _estimated(
         model, _ = base_model(spec, known)
         mean = calls.tokens_a_call(calls.model(model.identity, model.name))
         answerers.append(Answerer(model.name, prices_of(spec, known), mean))
-    count = found.count()
+    count = found.count(limit)
     told = estimate(found, min(limit or count.asked, count.asked), answerers, plan)
     return {"source": str(count), **told}
 

@@ -15,12 +15,14 @@ KINDS = {
     "rules": "rules of your own, other limits (filter --rules)",
     "fake": "a scripted model (-m fake:FILE)",
     "models": "endpoints, prices, limits (models.yaml)",
+    "judge": "a rubric that a model scores by (score --with judge:FILE)",
+    "reward": "scores, weights and gates (rollout --reward)",
 }
 
 
 def init(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="template, rules, fake, models or library:NAME; none: list.")
+        str | None, typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward or library:NAME.")
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,

@@ -12,12 +12,18 @@ from typing import Any
 import typer
 
 from gristmill import __version__
+from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
+from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
+from gristmill.cli.gap import gap
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.pick import pick
+from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
+from gristmill.cli.score import score
 from gristmill.cli.show import show
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
@@ -45,6 +51,12 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
+app.command("score")(score)
+app.command("rollout")(rollout)
+app.command("pick")(pick)
+app.command("export")(export)
+app.command("calibrate")(calibrate)
+app.command("gap")(gap)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

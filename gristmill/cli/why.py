@@ -48,11 +48,14 @@ def run_lines(known: Row, *, full: bool = False) -> list[Text | str]:
 
     if "bad" in known:
         return _bad(known["bad"], full)
-    style = "bold green" if known["kept"] else "bold red"
+    style = {True: "bold green", False: "bold red", None: "bold"}[known["kept"]]
     out: list[Text | str] = [Text(visible(known["verdict"], one_line=True), style=style)]
     for each in known["ancestors"]:
         out += [title(f"{each['key']}, from which {', '.join(each['children'])} was made"), *_stages(each, full)]
     out += [title(known["key"]), *_stages(known, full)]
+    if known.get("answers"):
+        out.append(title("answers to it"))
+        out += [visible(f"  {each['key']}  {each['verdict']}", one_line=True) for each in known["answers"]]
     if known["output"]:
         out += [title(f"in {known['output_path']}"), *lines(known["output"], full=full)]
     return out
@@ -64,11 +67,15 @@ def _stages(told: Row, full: bool) -> list[Text | str]:
     from gristmill.cli.terminal import body, title
     from gristmill.wording import number, visible
 
-    if not told["stages"]:
+    if not told["stages"] and not told["text"]:
         return ["  in no table of this run"]
     out: list[Text | str] = []
     if told["source_file"] is not None:
         out.append(visible(f"  row {told['source_row']} of {told['source_file']}", one_line=True))
+    if told.get("template"):
+        out.append(visible(f"  template {told['template']}, {told['template_hash']}", one_line=True))
+    for slot, value in (told.get("slots") or {}).items():
+        out.append(body(f"    {slot}: {value}", full))
     for stage in told["stages"]:
         when, key = stage["created"][:19].replace("T", " "), stage["key"]
         where = key if "/" in key else key[:8]  # an output is known by its path

@@ -17,21 +17,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gristmill import progress
-from gristmill.export import training_row
+from gristmill.export.messages import training_row
 from gristmill.filter.balance import Balance
 from gristmill.filter.diversity import Diversity
 from gristmill.filter.row_keys import Ints
 from gristmill.filter.work import Work, windows
+from gristmill.filter.yields import Yields
 from gristmill.records import DROPS
 
 _TRAINED = {"prompt", "tools", "response", "chosen", "rejected", "label"}
 
 
 class Written(NamedTuple):
-    """What was counted on the way: kept and dropped rows, what became of the distribution, how diverse it is."""
+    """Counted on the way: kept and dropped rows, in all and by what made them, the distribution, how diverse it is."""
 
     rows_kept: int
     dropped: dict[str, int]
+    yields: list[dict[str, Any]]
     balance: dict[str, Any]
     diversity: dict[str, Any]
 
@@ -39,6 +41,7 @@ class Written(NamedTuple):
 def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Written:
     """Write `rows.parquet`, `kept.parquet` and `kept.jsonl`; `findings` are those of the stages in order, by row."""
     balance, diversity, dropped = Balance(work.kind, len(work)), Diversity(work.kind), Counter[str]()
+    yields = Yields()
     rows_kept = 0
     with ExitStack() as files:
         chat = files.enter_context((directory / "kept.jsonl").open("wb"))
@@ -54,11 +57,12 @@ def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Wri
                 chat.write(orjson.dumps(training_row(work.kind, row)) + b"\n")
             balance.add(window)
             diversity.add(survivors)
+            yields.add(window)
             reasons = pc.value_counts(window["drop_rule"].drop_null()).to_pylist()
             dropped.update({entry["values"]: entry["counts"] for entry in reasons})
             rows_kept += len(survivors)
             progress.advance(len(window))
-    return Written(rows_kept, dict(dropped.most_common()), balance.summary(), diversity.summary())
+    return Written(rows_kept, dict(dropped.most_common()), yields.summary(), balance.summary(), diversity.summary())
 
 
 def marked_windows(work: Work, findings: Sequence[pa.Table]) -> Iterator[pa.Table]:

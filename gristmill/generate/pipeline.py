@@ -14,26 +14,22 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gristmill import __version__, progress
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
-from gristmill.errors import Refused, UsageError
+from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.generate.accept import Step, accept
 from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
 from gristmill.generate.tally import Tally
 from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
-from gristmill.parquet import RowWriter
+from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
 from gristmill.records import CARRIED, SCHEMAS
 from gristmill.run import Run, peak_rss_mb
-
-MARK = b"gristmill"
-"""The key in a Parquet file's metadata that says we wrote it."""
 
 FEW = 50
 """Calls below which a share of failures says little: it is judged at the end, or when there are more."""
@@ -58,7 +54,7 @@ class Goal:
 def generate_rows(
     prompts: Iterable[Row],
     models: Sequence[Model],
-    out: Path,
+    out: str | Path,
     plan: Plan,
     *,
     run: Run,
@@ -74,7 +70,8 @@ def generate_rows(
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
     """
-    check_replaceable(out, force)
+    out = Path(out)
+    check_replaceable(out, "generate", force=force)
     started = time.monotonic()
     stages = Stages(say)
     prompts = iter(prompts)
@@ -82,7 +79,7 @@ def generate_rows(
     if first is None:
         raise UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     schema = _schema(first)
-    asking = _Asking(Tally(prices or {}), goal, budget)
+    asking = Asking(Tally(prices or {}), goal, budget)
     todo = candidates(chain([first], prompts), models, plan)
     with space_wanted("the output", out), beside(out) as partial:
         file = partial / out.name
@@ -118,13 +115,13 @@ def generate_rows(
     return summary
 
 
-class _Asking:
+class Asking:
     """Calls under way: what was counted, and why they ended early."""
 
     def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):
         self.tally, self.goal, self.budget = tally, goal, budget
         self.copies = Copies()
-        self.stop: Refused | None = None
+        self.stop: Refused | BadInput | None = None
 
     def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
         """The rows of candidates, counted; ends early when something stops the calls."""
@@ -135,8 +132,8 @@ class _Asking:
                 progress.advance(1)
                 if refusal := self._refusal():
                     raise refusal
-        except Refused as refusal:
-            self.stop = refusal
+        except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
+            self.stop = stop
 
     def _refusal(self) -> Refused | None:
         """Why no further row may be taken, judged by the candidates so far in their order."""
@@ -145,7 +142,7 @@ class _Asking:
             return self._too_many()
         return self.budget.refusal_at(tally.cost, tally.tokens) if self.budget else None
 
-    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | None:
+    def ended(self, rows: int, kept: int | None, out: Path) -> Refused | BadInput | None:
         """Why the answer is no, for people; None where it is yes."""
         tally, wanted = self.tally, self.goal.accept
         stop = self.stop
@@ -171,23 +168,6 @@ class _Asking:
         )
 
 
-def check_replaceable(out: Path, force: bool) -> None:
-    """Raise UsageError if `out` is no Parquet file that may be written."""
-    if out.suffix != ".parquet" or "://" in str(out):
-        raise UsageError(f"-o {out}: generate writes a local .parquet file; name one")
-    if out.is_dir():
-        raise UsageError(f"-o {out} is a directory; name a .parquet file")
-    if out.exists() and not force and not _is_ours(out):
-        raise UsageError(f"-o {out}: a file that gristmill did not write; name another, or add --force")
-
-
-def _is_ours(out: Path) -> bool:
-    try:
-        return MARK in (pq.read_schema(out).metadata or {})
-    except (OSError, pa.ArrowInvalid):
-        return False
-
-
 def _schema(prompt: Row) -> pa.Schema:
     """The columns of the rows that prompts like this one make."""
     carried = [
@@ -195,7 +175,7 @@ def _schema(prompt: Row) -> pa.Schema:
         for name in prompt
         if name.startswith(tuple(CARRIED))
     ]
-    return pa.schema([*SCHEMAS["sample"], *carried], metadata={MARK: orjson.dumps({"version": __version__})})
+    return marked(pa.schema([*SCHEMAS["sample"], *carried]))
 
 
 def _told(plan: Plan) -> dict[str, Any]:

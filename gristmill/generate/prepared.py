@@ -15,10 +15,10 @@ from gristmill.generate.combinations import ENUMERATED, Combinations, Group, Nod
 from gristmill.generate.skeleton import Expression, Skeleton
 from gristmill.generate.slots import Slots
 from gristmill.generate.template_file import Template
-from gristmill.generate.yaml_file import bad_text
 from gristmill.keys import canonical, key_of
 from gristmill.records import row_id
 from gristmill.shapes import message
+from gristmill.yaml_file import bad_text
 
 Row = dict[str, Any]
 

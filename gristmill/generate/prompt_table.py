@@ -6,8 +6,9 @@ is passed over as long as there are few of them (`files.check_bad`); iterating a
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from gristmill.errors import BadRow
 from gristmill.files import BAD, PEEKED, check_bad
@@ -21,6 +22,36 @@ MAX_BAD = 0.01
 """Share of rows that may be unusable."""
 
 
+class TableCount(NamedTuple):
+    """What is in a table of prompts."""
+
+    rows: int
+    """Rows that can be used."""
+    distinct: int
+    """The different prompts among them."""
+    bad: int
+    """Rows that cannot be used and are passed over."""
+    first_bad: str
+    """File, row and reason of the first of them."""
+
+
+@dataclass
+class _Read:
+    """What was read so far."""
+
+    rows: int = 0
+    bad: int = 0
+    first: dict[str, Any] | None = None
+
+    def check(self) -> None:
+        """Raise BadInput if too much of it is bad."""
+        check_bad(self.bad, self.rows, MAX_BAD, first=self.first, flag="a share of ")
+
+    def told(self) -> str:
+        """The first bad row."""
+        return f"{self.first['source_file']}:{self.first['source_row']}: {self.first[BAD]}" if self.first else ""
+
+
 class PromptTable:
     """The prompts of the files that `path` names; raises BadInput for a path that names none."""
 
@@ -29,32 +60,38 @@ class PromptTable:
         names = {name for file in self.files for _, record, _ in islice(raw_records(file), PEEKED) for name in record}
         self._carried = frozenset(name for name in names if isinstance(name, str) and name.startswith(tuple(CARRIED)))
 
-    def count(self) -> tuple[int, int]:
-        """Its usable rows, and the different prompts among them; reads it all. Raises BadInput if too many are bad."""
-        seen: Counter[bytes] = Counter(bytes.fromhex(row["id"][3:]) for row in self)
-        return seen.total(), len(seen)
+    def count(self, limit: int | None = None) -> TableCount:
+        """What is in it, or in its beginning up to the `limit`-th prompt; reads that. Raises BadInput if too many rows
+        are bad."""
+        read = _Read()
+        seen = Counter(bytes.fromhex(row["id"][3:]) for row in islice(self._rows(read), limit))
+        read.check()
+        return TableCount(seen.total(), len(seen), read.bad, read.told())
 
     def __iter__(self) -> Iterator[Row]:
+        read = _Read()
+        yield from self._rows(read)
+        read.check()
+
+    def _rows(self, read: _Read) -> Iterator[Row]:
+        """The rows that can be used; the others are counted."""
         copies: Counter[bytes] = Counter()
-        rows = bad = 0
-        first = None
         for file in self.files:
             for number, record, _ in raw_records(file):
-                rows += 1
                 try:
                     row = self._row(record)
                 except BadRow as error:
-                    bad += 1
-                    first = first or {"source_file": file, "source_row": number, BAD: str(error)}
+                    read.rows += 1
+                    read.bad += 1
+                    read.first = read.first or {"source_file": file, "source_row": number, BAD: str(error)}
                     continue
                 if row is None:
-                    rows -= 1
                     continue
+                read.rows += 1
                 id = row_id("prompt", row)
                 key = bytes.fromhex(id[3:])
                 yield {**row, "id": id, "copy": copies[key], "source_file": file, "source_row": number}
                 copies[key] += 1
-        check_bad(bad, rows, MAX_BAD, first=first)
 
     def _row(self, record: Any) -> Row | None:
         """A record's prompt; None for a row that an earlier filter dropped. Raises BadRow."""

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, meta
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gristmill.errors import UsageError
@@ -22,10 +23,25 @@ FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, Recursi
 """What a skeleton raises for values that it was not made for: its own errors, and those of the Python under it."""
 
 
+_OF_LOOPS = frozenset({"index", "index0", "revindex", "revindex0", "first", "last", "length"})
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, but that a row's column comes before a method of dicts (`{{ seed.items }}`), and that it asks no
+    questions about what Jinja itself put into a loop: they took a fifth of the time of a few-shot prompt."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is LoopContext and attribute in _OF_LOOPS:
+            return getattr(obj, attribute)
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
 @cache
 def environment() -> ImmutableSandboxedEnvironment:
     """The one environment of all skeletons."""
-    found = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = _Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     del found.globals["lipsum"], found.filters["random"]
     return found
 

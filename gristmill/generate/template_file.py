@@ -32,7 +32,7 @@ from pydantic import (
 )
 
 from gristmill.errors import UsageError
-from gristmill.generate.yaml_file import read_yaml
+from gristmill.yaml_file import read_yaml
 
 Number = StrictInt | StrictFloat
 

@@ -49,6 +49,10 @@ class Count:
     """Prompts that are asked for: `samples`, or all."""
     distinct: int | None
     """How many of them differ; None where there are too many to try (over `COUNTED`)."""
+    bad: int = 0
+    """Rows of a table that cannot be used and are passed over."""
+    first_bad: str = ""
+    """File, row and reason of the first of them."""
 
     def __str__(self) -> str:
         about = "" if self.exact else "about "
@@ -56,7 +60,8 @@ class Count:
             f", {about}{self.allowed:,} meet the constraints" if self.allowed != self.possible or not self.exact else ""
         )
         made = f"{self.distinct:,} different" if self.distinct is not None else f"at most {self.asked:,}"
-        return f"{self.name}: {self.possible:,} possible{met}; {made} prompts"
+        bad = f"; {self.bad:,} bad rows are passed over, the first is {self.first_bad}" if self.bad else ""
+        return f"{self.name}: {self.possible:,} possible{met}; {made} prompts{bad}"
 
 
 @dataclass
@@ -205,11 +210,12 @@ class PromptSource:
             return iter(self.origin)
         return _prompts(self.prepared or Prepared(self.origin), self.origin)
 
-    def count(self) -> Count:
-        """How many prompts there are; of a table, by reading it once."""
+    def count(self, limit: int | None = None) -> Count:
+        """How many prompts there are, told before any is asked; of a table, by reading it once (up to the `limit`-th
+        prompt). Raises UsageError for what cannot give what is asked for."""
         if isinstance(self.origin, PromptTable):
-            rows, distinct = self.origin.count()
-            return Count(self.name, rows, rows, True, rows, distinct)
+            rows, distinct, bad, first = self.origin.count(limit)
+            return Count(self.name, rows, rows, True, rows, distinct, bad, first)
         return _count(self.prepared or Prepared(self.origin), self.origin)
 
 

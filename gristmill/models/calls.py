@@ -9,12 +9,15 @@ Not covered: claims on requests in the air between processes (each pays for the 
 is written is the one that stays); deleting single answers.
 """
 
+import atexit
 import sqlite3
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from threading import Condition, Thread
 from typing import Any, NamedTuple
+from weakref import ref
 
 import zstandard
 
@@ -86,6 +89,16 @@ class _Count:
         self.sent = self.hits = self.failed = self.tokens_in = self.tokens_out = 0
 
 
+def _flush_at_exit(known: "ref[Calls]") -> None:
+    """Write down what a program that simply ends has not; an error that was raised before is not told again."""
+    calls = known()
+    if calls and calls.has_unwritten() and calls.path.exists():  # not the directory of a test, long gone
+        try:
+            calls.flush()
+        except (GristmillError, sqlite3.Error, OSError) as error:
+            sys.stderr.write(f"gristmill: {error}\n")
+
+
 class Calls:
     """The calls ledger of the run directory `directory`, which is created with it.
 
@@ -93,7 +106,8 @@ class Calls:
     no ledger or may not be written, OutOfSpace (on the next use) when the disk is full.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: str | Path):
+        directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.path = directory / FILE
         self._reader = Database(self.path, MIGRATIONS)
@@ -112,6 +126,7 @@ class Calls:
         self._started = now()
         self._models: dict[str, int] = {}
         self._counts: dict[int, _Count] = {}
+        atexit.register(_flush_at_exit, ref(self))
         self._counted = False
 
     def model(self, identity: str, name: str) -> int:
@@ -167,11 +182,16 @@ class Calls:
         oldest = self._oldest
         return oldest is not None and time.monotonic() - oldest > BEHIND_SECONDS
 
+    def has_unwritten(self) -> bool:
+        """Whether something waits to be written, and can be."""
+        return not self._error and (self._written < self._taken or self._counted)
+
     def flush(self) -> None:
         """Return when everything is on disk. Raises what the writer met."""
         with self._wake:
-            self._started_thread()
             wanted = self._taken
+            if self._written < wanted:
+                self._started_thread()
             self._closing = True
             self._wake.notify_all()
             while self._written < wanted and not self._error:

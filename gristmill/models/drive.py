@@ -123,8 +123,8 @@ def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Iterato
     """The answer to each request, in their order; a call that failed gives a completion with an `error`.
 
     `jobs` is read as far ahead as calls can be made. Raises, where the first call that has no answer would be, what
-    ended the stream: UsageError, Refused, OutOfSpace; calls in the air are answered first. Closing the iterator early
-    cancels what is in the air.
+    ended the stream: UsageError, Refused, OutOfSpace; calls in the air are answered first. What `jobs` raises comes
+    after the answers to all that it gave before. Closing the iterator early cancels what is in the air.
     """
     with _rare_collections():
         yield from _completions(jobs, unfinished)
@@ -133,6 +133,7 @@ def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Iterato
 def _completions(jobs: Iterable[Job], unfinished: int) -> Iterator[Completion]:
     loop, stream = background(), _Stream()
     source, over = iter(jobs), False
+    failure: Exception | None = None
     try:
         while True:
             with stream.changed:
@@ -142,7 +143,7 @@ def _completions(jobs: Iterable[Job], unfinished: int) -> Iterator[Completion]:
                 more = more and stream.waiting <= WAITING
                 head = stream.groups[0] if stream.groups and not stream.groups[0].missing else None
             if more:
-                group_jobs = list(islice(source, GROUP))
+                group_jobs, failure = _taken(source)
                 over = len(group_jobs) < GROUP
                 if group_jobs:
                     group = _Group(len(group_jobs))
@@ -156,9 +157,21 @@ def _completions(jobs: Iterable[Job], unfinished: int) -> Iterator[Completion]:
                     stream.waiting -= len(head.results)
                 yield from _checked(head)
             if (over or stream.ended) and not stream.groups:
-                return
+                break
     finally:
         wait(stream.stop())
+    if failure:
+        raise failure
+
+
+def _taken(source: Iterator[Job]) -> tuple[list[Job], Exception | None]:
+    """The next group of jobs: fewer than a group at the end, or before what the source raised."""
+    jobs: list[Job] = []
+    try:
+        jobs.extend(islice(source, GROUP))  # keeps what came before an error
+    except Exception as error:  # noqa: BLE001  raised again when those before it are answered
+        return jobs, error
+    return jobs, None
 
 
 def _may_go_on(stream: _Stream, over: bool, unfinished: int) -> bool:

@@ -16,13 +16,9 @@ function's module imports are no part of the identity.
 
 import asyncio
 import re
-import sys
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
-from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Self
 
 import orjson
@@ -33,6 +29,7 @@ from gristmill.errors import CallFailed, GristmillError, UsageError
 from gristmill.models.answer import parse_answer
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import cap, keys
+from gristmill.user_code import user_module
 
 _WORD = re.compile(r"\s*\S+")
 _WHEN = ("match", "exact", "regex", "default")
@@ -200,7 +197,7 @@ def _function(path: Path, place: str, name: str) -> tuple[Callable[..., Any], by
     """The function called `MODULE:NAME`, and the source of its module."""
     module_name, _, attribute = name.partition(":")
     try:
-        module = _module(path.parent / f"{module_name.replace('.', '/')}.py", module_name)
+        module = user_module(path.parent / f"{module_name.replace('.', '/')}.py", module_name)
     except Exception as error:  # of the user's module, which may raise anything
         raise UsageError(f"{path}: {place}: {name}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     function = getattr(module, attribute, None)
@@ -208,17 +205,6 @@ def _function(path: Path, place: str, name: str) -> tuple[Callable[..., Any], by
         raise UsageError(f"{path}: {place}: {name}: no function {attribute!r} in {module_name}")
     source = Path(module.__file__).read_bytes() if module.__file__ else name.encode()
     return function, source
-
-
-def _module(beside: Path, name: str) -> ModuleType:
-    if not beside.is_file():
-        return sys.modules.get(name) or import_module(name)
-    spec = spec_from_file_location(name, beside)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{beside} is no module")
-    module = module_from_spec(spec)  # not in sys.modules: two scripts may each have a module of this name
-    spec.loader.exec_module(module)
-    return module
 
 
 def _picked(entry: Entry, asked: str, sample: int) -> str:

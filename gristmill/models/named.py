@@ -18,6 +18,7 @@ An entry also prices the model of a URL when `model` is its name.
 Not covered: how a provider's other APIs differ from OpenAI's.
 """
 
+import atexit
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from gristmill.errors import UsageError
 from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
+from gristmill.models.drive import wait
 from gristmill.models.endpoint import KEY_ENV, TIMEOUT, Endpoint
 from gristmill.models.limits import Limited, Limits
 from gristmill.models.protocol import Completion, Model, Request
@@ -173,10 +175,13 @@ def ready(
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
 
-    Raises UsageError for a name that is none of those allowed, and for a limit of cost where no price is known.
+    Its connections are closed when the process ends, if `close` was not called before. Raises UsageError for a name
+    that is none of those allowed, and for a limit of cost where no price is known.
     """
     known = entries(models)
     model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
+    if limits:
+        atexit.register(lambda endpoint: wait(endpoint.close()), model)
     prices = prices_of(spec, known)
     if budget and budget.limits["cost"] is not None and prices is None:
         raise UsageError(f"--max-cost: no prices for {model.name}; write them into models.yaml (gristmill init models)")

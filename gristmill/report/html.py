@@ -86,6 +86,7 @@ def _content(directory: Path) -> dict[str, Any]:
         "sources_left": max(len(sources) - SOURCES, 0),
         "funnel": _funnel(summary),
         "drops": _drops(summary, {rule: found for rule, found in keys.items() if rule is not None}, rows),
+        "yields": [_Loose(each) for each in summary.get("yields") or []],
         "plots": [each | {"svg": Markup(charts.histogram(each))} for each in numbers.distributions(path, lengths)],
         "clusters": [_cluster(group, rows) for group in groups if group["kept"] in rows],
         "near": near,

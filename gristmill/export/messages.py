@@ -1,4 +1,4 @@
-"""Rows as trainers read them.
+"""Rows as chat messages.
 
 The shapes are those of TRL (https://huggingface.co/docs/trl/dataset_formats), conversational form: `messages` for
 samples; `prompt` for prompts; `prompt`, `chosen` and `rejected` for preferences; `prompt`, `completion` and `label` for
@@ -15,28 +15,35 @@ from gristmill.records import Kind
 
 def training_row(kind: Kind, row: Mapping[str, Any]) -> dict[str, Any]:
     """One row of a table as the object a trainer reads; tool calls and names packed in `extra` are unpacked."""
-    prompt = [_message(turn) for turn in row["prompt"]]
+    prompt = [message(turn) for turn in row["prompt"]]
     if kind == "prompt":
         trained: dict[str, Any] = {"prompt": prompt}
     elif kind == "sample":  # a row nobody answered is what there is of it
-        trained = {"messages": [*prompt, _answer(row["response"])] if row["response"] is not None else prompt}
+        trained = {"messages": [*prompt, answer(row["response"])] if row["response"] is not None else prompt}
     elif kind == "preference":
-        trained = {"prompt": prompt, "chosen": [_answer(row["chosen"])], "rejected": [_answer(row["rejected"])]}
+        trained = {"prompt": prompt, "chosen": [answer(row["chosen"])], "rejected": [answer(row["rejected"])]}
     else:
-        trained = {"prompt": prompt, "completion": [_answer(row["response"] or "")], "label": row["label"]}
+        trained = {"prompt": prompt, "completion": [answer(row["response"] or "")], "label": row["label"]}
     if row.get("tools"):
-        trained["tools"] = orjson.loads(row["tools"]) if row["tools"][:1] in "[{" else row["tools"]
+        trained["tools"] = tools_of(row)
     return trained
 
 
-def _message(turn: Mapping[str, str | None]) -> dict[str, Any]:
+def tools_of(row: Mapping[str, Any]) -> Any:
+    """The tools of a row as the JSON they are; None where it has none."""
+    tools = row.get("tools")
+    return orjson.loads(tools) if tools and tools[:1] in "[{" else tools
+
+
+def message(turn: Mapping[str, str | None]) -> dict[str, Any]:
+    """A turn as a message, with what it carries beside its text."""
     message: dict[str, Any] = {"role": turn["role"], "content": turn["content"]}
     if turn["extra"]:
         message |= orjson.loads(turn["extra"])
     return message
 
 
-def _answer(text: str) -> dict[str, Any]:
+def answer(text: str) -> dict[str, Any]:
     """An answer as the assistant's turn; one that only calls tools was read as its calls in JSON (`shapes.py`)."""
     if text.startswith('{"tool_calls":'):
         try:

@@ -8,9 +8,10 @@ A key that is given twice is an error, as is text that no row may hold: a NUL ch
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from gristmill.errors import UsageError
 
@@ -53,6 +54,22 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
         raise UsageError(f"{path}: holds {type(content).__name__}; it must be {what}")
     check_text(content, str(path))
     return content
+
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def read_as(kind: type[Checked], path: str | Path, what: str) -> Checked:
+    """What a file holds, checked by a pydantic model; raises UsageError with the first thing that is wrong in it."""
+    content = read_yaml(path, what)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{path}: {place}: unknown key; it must be {what}") from error
+        raise UsageError(f"{path}: {place}: {first['msg']} (got {str(first['input'])[:60]!r})") from error
 
 
 def _problem(error: Exception) -> str:

@@ -1,0 +1,165 @@
+"""`gristmill rollout`: groups of outputs with rewards and advantages."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.cli.filter import pairs, share
+from gristmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gristmill.rollout.groups import Solved
+
+
+def rollout(
+    inputs: Annotated[list[str], typer.Argument(metavar="PROMPTS...", help="A template, prompts, or samples.")],
+    *,
+    reward: Annotated[Path, typer.Option("--reward", metavar="FILE.yaml", help="Components, weights, gates.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", metavar="MODEL", help="Who answers; left out: IN holds samples.")
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Outputs a prompt.")] = 8,
+    temperature: Annotated[float | None, typer.Option(min=0, help="Left out: the server's own.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    together: Annotated[bool, typer.Option("--together", help="Ask for the n outputs in one request.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
+    advantage: Annotated[str, typer.Option(metavar="FORM", help="grpo, dr_grpo or rloo.")] = "grpo",
+    solved: Annotated[
+        str | None, typer.Option(metavar="SCORE[>=X]", help="What the pass rate counts; default: first component.")
+    ] = None,
+    column_map: Annotated[
+        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column of samples. Repeat.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts (or samples).")] = None,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
+    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
+    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
+    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight; left out: adapted.")] = None,
+    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
+    run: Annotated[
+        Path, typer.Option("--run", metavar="DIR", help="Where answers and verdicts are remembered.")
+    ] = Path("gristmill-run"),
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Ask for N outputs to every prompt, reward them, and write groups with advantages and pass rates.
+
+    Nothing is asked or judged twice: what the run knows is taken from there.
+    """
+    from gristmill.generate.pipeline import Goal
+    from gristmill.generate.sample import Plan
+    from gristmill.generate.templates import prompt_source
+    from gristmill.models.budget import Budget
+    from gristmill.models.calls import Calls
+    from gristmill.models.drive import wait
+    from gristmill.models.named import entries, prices_of, ready
+    from gristmill.progress import shown
+    from gristmill.rollout.pipeline import rollout_prompts, rollout_samples
+    from gristmill.run import Run
+    from gristmill.score.reward import read_reward
+
+    if advantage not in ("grpo", "dr_grpo", "rloo"):
+        raise UsageError(f"--advantage {advantage}: allowed are grpo, dr_grpo, rloo")
+    made = read_reward(reward)
+    counted = solved_by(solved) if solved else None
+    if model is None:
+        with shown() as say:
+            summary = rollout_samples(
+                inputs,
+                made,
+                out,
+                run=Run(run),
+                columns=pairs("--map", column_map),
+                limit=limit,
+                solved=counted,
+                form=advantage,  # type: ignore[arg-type]
+                force=force,
+                say=say,
+            )
+    else:
+        if len(inputs) > 1:
+            raise UsageError(f"rollout {' '.join(inputs)}: one template, file, directory or glob of prompts with -m")
+        found = prompt_source(inputs[0])
+        sampling = {"temperature": temperature, "max_tokens": max_tokens}
+        plan = Plan(
+            n=n,
+            sampling={**found.sampling, **{name: value for name, value in sampling.items() if value is not None}},
+            seed=seed,
+            together=together,
+        )
+        budget = Budget(max_cost, max_tokens_total)
+        asked = ready(model, calls=Calls(run), budget=budget, concurrency=concurrency, models=models)
+        price = prices_of(model, entries(models))
+        try:
+            with shown() as say:
+                summary = rollout_prompts(
+                    islice(found, limit),
+                    asked,
+                    made,
+                    out,
+                    plan=plan,
+                    run=Run(run),
+                    solved=counted,
+                    form=advantage,  # type: ignore[arg-type]
+                    goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
+                    budget=budget,
+                    prices={asked.name: price} if price else {},
+                    source=inputs[0],
+                    force=force,
+                    say=say,
+                )
+        finally:
+            wait(asked.close())
+    typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
+
+
+def solved_by(text: str) -> Solved:
+    """What `--solved SCORE[>=X]` says; X is 1 if left out."""
+    from gristmill.rollout.groups import Solved
+
+    name, _, least = text.partition(">=")
+    try:
+        return Solved(name.strip(), float(least)) if least else Solved(name.strip())
+    except ValueError:
+        raise UsageError(f"--solved {text}: write SCORE, or SCORE>=NUMBER") from None
+
+
+def _printed(summary: Mapping[str, Any], out: Path) -> str:
+    mean, sd, rate = summary["reward_mean"], summary["reward_sd"], summary["pass_rate"]
+    reward = "none" if mean is None else f"mean {mean:.4f}" + (f", sd {sd:.4f}" if sd else "")
+    rate = "unknown" if rate is None else f"{rate:.1%}"
+    return "\n".join(
+        [
+            f"reward     {reward}: {_counted(summary['rewards'])}",
+            *(
+                f"  {each['score']:<14} adds {each['mean']:.4f} (sd {each['sd']:.4f}), {each['share']:.0%} of the "
+                f"variance, correlation {each['correlation']:.2f}"
+                for each in summary["components"]
+            ),
+            *(
+                f"  warning: {name} decides the reward nearly alone; normalize the components or change weights"
+                for name in summary["dominant"]
+            ),
+            f"pass rate  {rate} ({summary['pass_rate_of']}); prompts: {_counted(summary['bands'])}",
+            f"gradient   {summary['dead_groups']:,} of {summary['prompts']:,} groups have none: all rewards are equal",
+            "the same number of outputs, by outputs a prompt:",
+            *(
+                f"  {each['samples']:>3} each: {each['prompts']:>7,} prompts, {each['live_groups']:>9,.0f} groups with "
+                f"gradient ({each['dead_share']:.0%} dead)"
+                for each in summary["offers"]
+            ),
+            f"{summary['rows']:,} rows in {out}",
+        ]
+    )
+
+
+def _counted(words: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {word}" for word, count in words.items())

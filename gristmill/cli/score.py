@@ -1,0 +1,73 @@
+"""`gristmill score`: judge every row by verifiers, judges and functions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.cli.filter import pairs, share
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def score(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, directories, globs or URLs of rows.")],
+    *,
+    by: Annotated[
+        list[str],
+        typer.Option("--with", metavar="SCORE", help="NAME[:ARGUMENT][,PARAMETER=VALUE], FILE.py:FUNCTION. Repeat."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
+    column_map: Annotated[
+        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
+    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be unreadable.")] = "1%",
+    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Rows that a judge may fail on.")] = "10%",
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where verdicts are remembered.")] = Path(
+        "gristmill-run"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Judge every row by each score: a number or none, one word, and the evidence.
+
+    A verdict is reached once: what the run knows is not judged again. `none` means it could not be judged, never 0.
+    """
+    from gristmill.progress import shown
+    from gristmill.run import Run
+    from gristmill.score.named import scores as named
+    from gristmill.score.pipeline import score_files
+
+    scores = [score for each in by for score in named(each)]
+    with shown() as say:
+        summary = score_files(
+            inputs,
+            scores,
+            out,
+            run=Run(run),
+            columns=pairs("--map", column_map),
+            limit=limit,
+            max_bad=share("--max-bad", max_bad, zero=True),
+            max_failures=share("--max-failures", max_failures, zero=True),
+            force=force,
+            say=say,
+        )
+    typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
+
+
+def _printed(summary: Mapping[str, Any], out: Path) -> str:
+    from gristmill.score.judge_report import words_of
+
+    lines = []
+    for name, told in summary["scores"].items():
+        mean = "none judged" if told["mean"] is None else f"mean {told['mean']:.4f} of {told['judged']:,} judged"
+        words = ", ".join(f"{count:,} {word}" for word, count in told["verdicts"].items())
+        lines.append(f"{name:<16} {mean}: {words}; {told['cache_hits']:,} known before")
+        lines += [f"  {line}" for line in words_of(told.get("report") or {})]
+    bad = f" ({summary['rows_bad']:,} bad rows set aside)" if summary["rows_bad"] else ""
+    return "\n".join([*lines, f"{summary['rows']:,} rows{bad} in {out}"])

@@ -1,0 +1,22 @@
+"""Python that users write beside their YAML: scripted replies, scores, rewards."""
+
+import sys
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+
+def user_module(file: Path, name: str) -> ModuleType:
+    """The module in `file`, or, where there is no such file, the installed one called `name`.
+
+    Raises whatever the module raises: it is the user's code.
+    """
+    if not file.is_file():
+        return sys.modules.get(name) or import_module(name)
+    spec = spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no module")
+    module = module_from_spec(spec)  # not in sys.modules: two scripts may each have a module of this name
+    spec.loader.exec_module(module)
+    return module
