@@ -1,6 +1,8 @@
 """Ctrl-C, sent to a real process: one line, exit code 130, and the next start goes on."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +25,17 @@ def test_an_interrupted_filter_says_so_in_one_line_and_can_go_on(tmp_path, momen
     code, said = ended(start(place, "-o", "out", "--run", "run"))
     assert code == 0, said
     assert left_behind(place) == []
+
+
+def test_what_is_registered_for_the_end_of_the_process_is_done():
+    program = """
+import atexit
+from gristmill.cli.main import app, run
+@app.command("wait")
+def wait():
+    atexit.register(print, "put away")
+    raise KeyboardInterrupt
+run(["wait"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "put away\n", "gristmill: interrupted\n")

@@ -3,6 +3,7 @@
 Modules that take long to import (Daft, Altair) are imported inside the verbs, so that `--help` is quick.
 """
 
+import atexit
 import logging
 import os
 import sys
@@ -101,12 +102,12 @@ def _end(message: str, code: int) -> None:
 
 
 def _end_at_once(message: str, code: int) -> None:
-    """End without the interpreter's own end, at which Daft's threads, if they still work, abort the process.
-
-    What has to be put away was so by then: the exception has left every context.
-    """
+    """End after what was registered for the end (answers that were paid for are written), but without the interpreter's
+    own end: threads of Daft that still work abort the process when it is taken from under them."""
     with suppress(OSError):
         typer.echo(f"gristmill: {message}", err=True)
+    atexit._run_exitfuncs()
+    with suppress(OSError):
         sys.stdout.flush()
     os._exit(code)
 
