@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import random
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from gristmill.models.answer import parse_answer, split_thinking
 from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
-from gristmill.models.drive import completions, wait
-from gristmill.models.limits import ATTEMPTS, Limited, Limits
+from gristmill.models.drive import completions, finished, wait
+from gristmill.models.limits import ATTEMPTS, GOES_ON, Limited, Limits
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import body, keys
 from gristmill.models.structured import ATTEMPTS as ANSWERS
@@ -254,6 +255,20 @@ def test_a_failure_that_may_pass_is_tried_again_and_another_is_not(monkeypatch: 
     model = Scripted(script)
     found = ask(Limited(model, Limits(concurrency=4)), *[asked(sample=number) for number in range(4)])
     assert [each.error for each in found] == [None, None, f"server: no (after {ATTEMPTS} attempts)", "too_long: no"]
+
+
+def test_what_goes_on_with_begun_work_gets_the_next_slot() -> None:
+    model = Scripted(lambda _: raw("x"))
+    limited = Limited(model, Limits(concurrency=1))
+
+    async def work(name: str) -> None:
+        await limited.complete(asked(f"{name} begins"))
+        GOES_ON.set(True)
+        await limited.complete(asked(f"{name} goes on"))
+
+    assert list(finished(partial(work, name) for name in "abc")) == [None] * 3
+    order = [request.messages[0]["content"] for request in model.requests]
+    assert order == ["a begins", "b begins", "a goes on", "b goes on", "c begins", "c goes on"]
 
 
 def test_retry_after_is_waited_for_without_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:

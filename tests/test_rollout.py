@@ -18,6 +18,7 @@ from gristmill.rollout.groups import component_report
 from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, wilson
 from gristmill.score.normalize import normalized
 from gristmill.score.reward import Component, Reward, read_reward
+from gristmill.score.reward_search import search
 from gristmill.score.score import Item, Score, Verdict
 
 
@@ -291,3 +292,25 @@ def test_bad_usage_is_one_line_and_exit_2(capsys: pytest.CaptureFixture[str], ar
     code, _, err = cli(capsys, "rollout", *arguments, "-o", "r.parquet")
     assert code == 2 and said in err and err.count("\n") == 1
     assert not Path("r.parquet").exists()
+
+
+def test_the_search_finds_the_weights_that_rank_the_target() -> None:
+    rng = np.random.default_rng(2)
+    parts, target, groups = [], [], []
+    for prompt in range(120):
+        for _ in range(6):
+            a, b, noise = rng.normal(size=3)
+            parts.append({name: Verdict(value, "scored") for name, value in {"a": a, "b": b, "noise": noise}.items()})
+            target.append(0.7 * a + 0.3 * b)
+            groups.append(prompt)
+    components = tuple(Component(Score(name, "1", number), 1.0) for name in ("a", "b", "noise"))
+    found = search(Reward(components), [Item("0")] * len(parts), parts, groups, target)
+    best = found.tried[0]
+    assert best.weights == {"a": 0.7, "b": 0.3, "noise": 0.0} and best.held_out == pytest.approx(1)
+    assert len(found.tried) == 66 and found.interval[0] > 0 and found.now.held_out < 0.9
+    with pytest.raises(UsageError, match="nothing to tune"):
+        search(Reward(components[:1]), [], [], [], [])
+    with pytest.raises(UsageError, match="mixes of 3 components"):
+        search(Reward(components), [], [], [], [], steps=1000)
+    with pytest.raises(UsageError, match="differ in the target"):
+        search(Reward(components), [Item("0")] * len(parts), parts, groups, [1.0] * len(parts))

@@ -22,10 +22,14 @@ from gristmill.cli.gap import gap
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.pick import pick
+from gristmill.cli.plan import efficiency, plan
 from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.transform import transform
+from gristmill.cli.vote import vote
+from gristmill.cli.weights import weights
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
 
@@ -52,12 +56,17 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
+app.command("transform")(transform)
 app.command("score")(score)
+app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("weights")(weights)
+app.command("plan")(plan)
+app.command("efficiency")(efficiency)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

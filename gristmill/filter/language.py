@@ -65,11 +65,22 @@ def other_language(answer: str, wanted: tuple[str, ...]) -> tuple[float, str | N
 
     0 and None for an answer in a wanted language or too short to judge; code blocks are left out.
     """
-    text = _CODE.sub(" ", answer)
+    text = without_code(answer)
     if len(text.strip()) < FEWEST_CHARACTERS:
         return 0.0, None
+    language, confidence = language_of(text)
+    return (0.0, None) if language in wanted else (confidence, language)
+
+
+def without_code(text: str) -> str:
+    """A text with a space in place of every code block and code span."""
+    return _CODE.sub(" ", text)
+
+
+def language_of(text: str) -> tuple[str, float]:
+    """The likeliest language of a text (ISO 639-1 code) and how sure that is, 0 to 1; of any text there is one."""
     language, confidence = _identifier().classify(text)
-    return (0.0, None) if language in wanted else (float(confidence), str(language))
+    return str(language), float(confidence)
 
 
 def languages() -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,10 +24,11 @@ from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.generate.accept import Step, accept
 from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
 from gristmill.generate.tally import Tally
+from gristmill.models.batch import Batches
 from gristmill.models.budget import Budget, Prices
-from gristmill.models.protocol import Model
+from gristmill.models.protocol import Completion, Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
-from gristmill.progress import Stages
+from gristmill.progress import Say, Stages
 from gristmill.records import CARRIED, SCHEMAS
 from gristmill.run import Run, peak_rss_mb
 
@@ -61,11 +62,15 @@ def generate_rows(
     goal: Goal = Goal(),
     budget: Budget | None = None,
     prices: Mapping[str, Prices] | None = None,
+    batches: Batches | None = None,
     source: str = "",
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Ask `models` for what `plan` says of each of the `prompts`, write the rows to `out`, and tell what they took.
+
+    With `batches`, which the models are made with, they are asked in batches; `prompts` are then gone through several
+    times, and an iterator will not do.
 
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
@@ -73,16 +78,20 @@ def generate_rows(
     out = Path(out)
     check_replaceable(out, "generate", force=force)
     started = time.monotonic()
-    stages = Stages(say)
-    prompts = iter(prompts)
-    first = next(prompts, None)
+    if batches and iter(prompts) is prompts:
+        raise UsageError("batches go through the prompts several times; give a list, or a PromptSource, no iterator")
+    remaining = iter(prompts)
+    first = next(remaining, None)
     if first is None:
         raise UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     schema = _schema(first)
-    asking = Asking(Tally(prices or {}), goal, budget)
-    todo = candidates(chain([first], prompts), models, plan)
+    asking = Asking(Tally(prices or {}), goal, budget, say)
+    todo = candidates(chain([first], remaining), models, plan)
+    if batches and goal.accept is None:
+        asking.fill(batches, lambda: candidates(prompts, models, plan))
     with space_wanted("the output", out), beside(out) as partial:
         file = partial / out.name
+        stages = Stages(say)
         stages.begin("generate")
         if goal.accept is None:
             with RowWriter(file, schema) as writer:
@@ -90,7 +99,7 @@ def generate_rows(
                     writer.write(row)
             rows, kept = writer.rows, None
         else:
-            judged, kept = accept(lambda n: asking.rows(islice(todo, n)), goal.accept, goal.steps, schema)
+            judged, kept = accept(lambda n: asking.round(islice(todo, n), batches), goal.accept, goal.steps, schema)
             asking.tally.kept(judged)
             pq.write_table(judged.replace_schema_metadata(schema.metadata), file, compression="zstd")
             rows = len(judged)
@@ -103,11 +112,12 @@ def generate_rows(
             "rows_kept": kept,
             "stopped": str(stop) if stop else None,
             **asking.tally.summary(),
+            "batches": batches.summary() if batches else None,
             "seconds": round(time.monotonic() - started, 2),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         if rows:
-            params = {"inputs": [source], "plan": _told(plan), "models": [model.name for model in models]}
+            params = {"inputs": [source], "plan": plan_told(plan), "models": [model.name for model in models]}
             counts = {name: summary[name] for name in ("rows", "rows_kept", "calls", "failed", "cost")}
             run.output(out, "generate", params=params, counts=counts, beside=file)
     if stop:
@@ -115,25 +125,67 @@ def generate_rows(
     return summary
 
 
+class Made(NamedTuple):
+    """Rows, and the calls they took, in order."""
+
+    calls: Sequence[tuple[Candidate, Completion]]
+    rows: Callable[[float | None], Iterable[Row]]
+    """The rows, given what the calls cost; None where no price is known."""
+
+
+def _made(asked: tuple[Candidate, Completion]) -> Made:
+    return Made([asked], lambda cost: rows_of(*asked, cost))
+
+
 class Asking:
     """Calls under way: what was counted, and why they ended early."""
 
-    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):
-        self.tally, self.goal, self.budget = tally, goal, budget
+    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None, say: Say | None = None):
+        self.tally, self.goal, self.budget, self.say = tally, goal, budget, say
         self.copies = Copies()
         self.stop: Refused | BadInput | None = None
 
     def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
         """The rows of candidates, counted; ends early when something stops the calls."""
+        return self.counted(map(_made, answered(asked)))
+
+    def counted(self, made: Iterable[Made]) -> Iterator[Row]:
+        """The rows, numbered, their calls counted; ends early when something stops the calls."""
         try:
-            for candidate, completion in answered(asked):
-                cost = self.tally.add(candidate, completion)
-                yield from map(self.copies.numbered, rows_of(candidate, completion, cost))
+            for calls, rows in made:
+                costs = [cost for call in calls if (cost := self.tally.add(*call)) is not None]
+                yield from map(self.copies.numbered, rows(sum(costs) if costs else None))
                 progress.advance(1)
-                if refusal := self._refusal():
-                    raise refusal
+                if refusal := self._refusal():  # not raised: its traceback would keep the calls in the air
+                    self.stop = refusal
+                    return
         except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
+            self.stop = self.stop or stop
+
+    def round(self, asked: Iterable[Candidate], batches: Batches | None) -> Iterator[Row]:
+        """The rows of some candidates, which are put into batches first, if there are any."""
+        if not batches or self.stop:
+            return self.rows(asked)
+        some: list[Candidate] = []
+        try:
+            some.extend(asked)
+        except (Refused, BadInput) as stop:  # a table or template that ends in an error; `some` are those before it
             self.stop = stop
+        self.fill(batches, lambda: some)
+        progress.begin("generate")
+        return self.rows(some)
+
+    def fill(self, batches: Batches, asked: Callable[[], Iterable[Candidate]]) -> None:
+        """Let batches answer candidates; what stops them also stops the rows, after those there are answers for."""
+        try:
+            batches.fill(
+                lambda: ((candidate.model, candidate.request) for candidate in asked()),
+                self.say,
+                cost=self.tally.cost,
+                tokens=self.tally.tokens,
+            )
+        except Refused as refusal:
+            self.stop = self.stop or refusal
 
     def _refusal(self) -> Refused | None:
         """Why no further row may be taken, judged by the candidates so far in their order."""
@@ -178,7 +230,8 @@ def _schema(prompt: Row) -> pa.Schema:
     return marked(pa.schema([*SCHEMAS["sample"], *carried]))
 
 
-def _told(plan: Plan) -> dict[str, Any]:
+def plan_told(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON."""
     return {
         "n": plan.n,
         "temperatures": list(plan.temperatures),

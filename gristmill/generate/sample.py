@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 
 from gristmill.errors import UsageError
+from gristmill.generate.prompt_table import HELD_BY
 from gristmill.models.drive import Job, completions
 from gristmill.models.protocol import Choice, Completion, Model, Request
 from gristmill.records import row_id
@@ -53,6 +55,16 @@ class Plan:
         return self.temperatures or (None,)
 
 
+class First:
+    """The first `count` rows (None: all) of something that can be gone through several times, each time."""
+
+    def __init__(self, rows: Iterable[Row], count: int | None):
+        self.rows, self.count = rows, count
+
+    def __iter__(self) -> Iterator[Row]:
+        return islice(iter(self.rows), self.count)
+
+
 class Candidate(NamedTuple):
     """One request for a prompt, whose answer makes one row (with `together`, n)."""
 
@@ -67,7 +79,7 @@ def candidates(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> I
     """The candidates of prompts (PROMPT rows), in the order in which they count: by prompt, sample, rung, model."""
     rounds = 1 if plan.together else plan.n
     for prompt in prompts:
-        messages = [_sent(message) for message in prompt["prompt"]]
+        messages = [sent(message) for message in prompt["prompt"]]
         tools = orjson.loads(prompt["tools"]) if prompt.get("tools") else None
         first = 0
         for number in range(rounds):
@@ -114,9 +126,9 @@ def rows_of(candidate: Candidate, completion: Completion, cost: float | None = N
     What all choices took together (tokens, cost) stands on the first, so that sums are right.
     """
     prompt, request = candidate.prompt, candidate.request
-    row = {name: value for name, value in prompt.items() if name not in ("id", "copy", "meta")}
+    row = {name: value for name, value in prompt.items() if name not in ("id", "copy", "meta", HELD_BY)}
     row |= {
-        "parents": [prompt["id"]],
+        "parents": [prompt["id"], *filter(None, [prompt.get(HELD_BY)])],
         "model": candidate.model.name,
         "sampling": orjson.dumps(request.sampling).decode(),
         "tokens_in": completion.tokens_in,
@@ -143,15 +155,15 @@ class Copies:
         self._seen: dict[bytes, int] = {}
 
     def numbered(self, row: Row) -> Row:
-        """The row with its key first."""
-        id = row_id("sample", row)
+        """The row with its key first; one that has an `id` keeps it."""
+        id = row.get("id") or row_id("sample", row)
         digest = bytes.fromhex(id[3:])
         copy = self._seen.get(digest, 0)
         self._seen[digest] = copy + 1
-        return {"id": id, "copy": copy, **row}
+        return {**row, "id": id, "copy": copy}
 
 
-def _sent(message: Mapping[str, Any]) -> dict[str, Any]:
+def sent(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as it is sent: what it carries in `extra` (tool calls, names) goes beside its role and content."""
     extra = orjson.loads(message["extra"]) if message.get("extra") else {}
     return {"role": message["role"], "content": message["content"], **extra}

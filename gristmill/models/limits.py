@@ -18,6 +18,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -57,6 +58,10 @@ LENT = 0.2
 DEAD_SECONDS, DEAD_CALLS = 60.0, 32
 
 Clock = Callable[[], float]
+
+GOES_ON: ContextVar[bool] = ContextVar("goes_on", default=False)
+"""Set where a call goes on with work that calls before it began: it gets the next slot, before fresh work. So a budget
+that is spent leaves little that is half done."""
 
 
 class Bucket:
@@ -118,12 +123,15 @@ class Limits:
         self.lent = 0
 
     async def acquire(self) -> None:
-        """A slot, in the order in which they are asked for."""
+        """A slot, in the order in which they are asked for; what goes on with begun work comes first."""
         if self.in_flight < self.limit and not self.waiting:
             self.in_flight += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
+        if GOES_ON.get():
+            self.waiting.appendleft(turn)
+        else:
+            self.waiting.append(turn)
         try:
             await turn
         except asyncio.CancelledError:

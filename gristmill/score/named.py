@@ -19,10 +19,28 @@ from gristmill.score.function import function_score
 from gristmill.score.score import Score
 
 SCORES = {
+    "answer": "gristmill.score.final:answer",
+    "choice": "gristmill.score.choice:choice",
+    "contains": "gristmill.score.text:contains",
+    "diversity": "gristmill.score.diversity:diversity",
     "exact": "gristmill.score.text:exact",
+    "fluency": "gristmill.score.fluency:fluency",
+    "format": "gristmill.score.format_score:format",
+    "instructions": "gristmill.score.instructions:instructions",
+    "instructions_loose": "gristmill.score.instructions:instructions_loose",
+    "json": "gristmill.score.json_score:json",
     "judge": "gristmill.score.judge:judges",
+    "language": "gristmill.score.text:language",
+    "length": "gristmill.score.text:length",
+    "readability": "gristmill.score.readability:readability",
+    "regex": "gristmill.score.text:regex",
+    "structure": "gristmill.score.structure:structure",
 }
 """The shipped scores: where the function is that builds each of them."""
+
+_PARAMETERS = re.compile(r",(?=\s*[a-z_]+=)")
+"""Where an argument ends: at a comma that a parameter follows, so that `regex:a{1,3}` and `contains:Hello, you` are
+whole."""
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -41,7 +59,7 @@ def scores(spec: str, **parameters: Any) -> list[Score]:
 
     Raises UsageError for a name, an argument or a parameter that it does not take.
     """
-    (head, *rest) = spec.split(",")
+    head, *rest = _PARAMETERS.split(spec) if ":" in spec else spec.split(",")
     name, _, argument = head.partition(":")
     parameters = {**dict(_parameter(spec, each) for each in rest), **parameters}
     renamed = parameters.pop("name", None)
