@@ -110,9 +110,7 @@ def test_a_runs_own_figures_take_the_place_of_heuristics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = [
-        {"prompt": f"q{n}", "response": f"An answer of some length, number {n} of them."} for n in range(8)
-    ]
+    rows = [{"prompt": f"q{n}", "response": f"An answer of some length, number {n} of them."} for n in range(8)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows]))
     assert cli(capsys, "filter", "rows.jsonl", "-o", "out", "--near", "off")[0] == 0
     arguments = ["plan", "--goal", "assistant", "--size", "7B", "--method", "lora", "--from-run", "gristmill-run"]

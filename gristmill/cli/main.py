@@ -15,6 +15,7 @@ import typer
 from gristmill import __version__
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
+from gristmill.cli.curve import curve
 from gristmill.cli.demo import demo
 from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
@@ -67,6 +68,7 @@ app.command("gap")(gap)
 app.command("weights")(weights)
 app.command("plan")(plan)
 app.command("efficiency")(efficiency)
+app.command("curve")(curve)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
