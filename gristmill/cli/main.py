@@ -3,8 +3,11 @@
 Modules that take long to import (Daft, Altair) are imported inside the verbs, so that `--help` is quick.
 """
 
+import atexit
 import logging
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -80,11 +83,11 @@ _Misused: type[Any] = typer.BadParameter.__bases__[0]
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Run the command line; the exit code is 0 done, 1 the answer is no, 2 bad input or usage."""
+    """Run the command line; the exit code is 0 done, 1 the answer is no, 2 bad input or usage, 130 interrupted."""
     given = sys.argv[1:] if arguments is None else arguments
     logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)  # it logs the errors that it raises
     try:
-        sys.exit(app(args=_spread(given), standalone_mode=False))
+        code = app(args=_spread(given), standalone_mode=False)
     except GristmillError as error:
         _end(str(error), 2 if isinstance(error, UsageError) else 1)
     except OSError as error:  # a full disk, a directory that may not be written
@@ -96,12 +99,30 @@ def run(arguments: list[str] | None = None) -> None:
         message = " ".join(error.format_message().split())
         _end(f"{message} See gristmill {given[0] if given[0].isalpha() else ''} --help".replace("  ", " "), 2)
     except typer.Abort:
-        _end("interrupted", 130)
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        _end_at_once("interrupted", code)
+    sys.exit(code)
+
+
+_INTERRUPTED = 130
+"""The exit code that Typer gives for Ctrl-C, and shells for a program that SIGINT ended."""
 
 
 def _end(message: str, code: int) -> None:
     typer.echo(f"gristmill: {message}", err=True)
     sys.exit(code)
+
+
+def _end_at_once(message: str, code: int) -> None:
+    """End after what was registered for the end (answers that were paid for are written), but without the interpreter's
+    own end: threads of Daft that still work abort the process when it is taken from under them."""
+    with suppress(OSError):
+        typer.echo(f"gristmill: {message}", err=True)
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 _SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact"}
