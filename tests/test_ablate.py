@@ -24,7 +24,7 @@ LOG = Path(__file__).with_name("log")
 def train(data, seed):
     with LOG.open("a") as log:
         log.write("trial\\n")
-    rows = [json.loads(line)["messages"][-1]["content"] for line in open(data)]
+    rows = [json.loads(line)["messages"][-1]["content"] for line in Path(data).read_text().splitlines()]
     good = sum("good" in row for row in rows) / len(rows)
     taught = any("teaches" in row for row in rows)
     draw = random.Random(f"{seed}:{len(rows)}:{good}")
@@ -76,7 +76,8 @@ def test_what_helps_helps_and_what_does_nothing_shows_nothing(place: Path, capsy
     trials = len((place / "log").read_text().splitlines())
     assert json.loads(cli(capsys, *asked)[1])["rows"] == json.loads(out)["rows"]
     assert len((place / "log").read_text().splitlines()) == trials
-    assert (place / "told" / "plot_rows.svg").read_text().startswith("<svg xmlns=")
+    plot = (place / "told" / "plot_rows.svg").read_text()
+    assert plot.startswith("<svg") and plot.count("http://www.w3.org/2000/svg") == 1
     code, out, _ = cli(capsys, *asked[:4], "--equal", "tokens", "--parts", "filters")
     assert code == 0 and "at equal tokens:" in out
 
