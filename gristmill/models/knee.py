@@ -1,0 +1,221 @@
+"""How many calls to hold in the air: where more would not bring more answers, and where none are turned away.
+
+`Knee` knows no clock, loop or network: `Limits` tells it what came of a number of slots, and it says how many to hold.
+Answers a second are counted over whole multiples of the slots, so that answers that come in waves count right, after
+`SETTLE` latencies. The rules, in the order in which they act:
+
+Search. Go from `start` to twice the slots (four times where the last step paid in full) while the rate grows by `GAIN`
+or more for each doubling; where not even the first step paid, halve while that costs less than the same. The knee then
+lies between two levels, and below it the latency is that of an idle server, so a server that queues needs rate x latency
+there (Little's law): that many and `ROOM` more are tried, and kept if the rate is the same. If it is not, the server is
+one that slows down gradually (a batch), and the higher level is kept.
+
+Watch. Latency beyond `INFLATED` times what it was when the search ended, or `LOOK_AGAIN` seconds, begin a new search.
+
+Edge. Where more calls are turned away than `Limits` tolerates, halve the distance (in proportion) between the last level
+that did and the last that did not pass, to within `NEAR`; then, ever less often, try a little more.
+
+No rule on the minimum of latency is used (as TCP Vegas and Netflix's concurrency-limits have it): the lengths of answers
+differ by more than queueing adds, and with lognormal latencies such rules fell to a few slots.
+
+Not covered: telling a server that slows down from a workload whose answers got longer (both begin a search).
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+GAIN = 0.15
+"""Growth of the rate for which twice the calls in the air are worth it."""
+LINEAR = 0.7
+"""Growth for which the next step is to four times the slots."""
+PLAIN = 0.5
+"""Growth that a short measurement shows well enough; less is measured for longer: `SURE` answers, and two for each slot."""
+SHORT, SURE, LONG = 64, 256, 400
+SETTLE = 1.25
+"""Latencies that pass after a change before a measurement begins."""
+ROOM = 1.1
+SAME = 0.95
+"""Share of a rate that counts as the same."""
+INFLATED = 2.5
+LOOK_AGAIN, LOOK_AGAIN_MOST = 30.0, 300.0
+"""Seconds until a search is taken up again, twice as long each time it finds the same."""
+NEAR = 1.1
+EDGE_WAIT, EDGE_WAIT_MOST = 5.0, 60.0
+STEP = 0.05
+
+
+class Level(NamedTuple):
+    """What came of a number of slots: answers a second, mean latency in seconds."""
+
+    slots: int
+    rate: float
+    latency: float
+
+
+@dataclass
+class Knee:
+    """The slots to hold are `limit`: from 1 to `most`, `start` at first. Without `search` it is `start` wherever no
+    calls are turned away."""
+
+    start: int
+    most: int
+    search: bool = True
+    limit: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limit = self.start
+        self.state = "up" if self.search else "edge"
+        self.good: Level | None = None  # the best level so far
+        self.below: Level | None = None  # the next lower one that was measured; its rate is worse
+        self.top = 0.0
+        self.found: Level | None = None  # what the last search ended with
+        self.windows = 0  # measurements of the present level
+        self.settle = 0.0  # seconds from a change of level to its measurement
+        self.safe, self.failed = 0, math.inf  # levels at which calls were not and were turned away
+        self.step, self.edge_wait, self.edge_until = STEP, EDGE_WAIT, 0.0
+        self.edge = 0.0  # what `failed` was when more was last tried
+        self.look_wait, self.look_at = LOOK_AGAIN, math.inf
+        self.looked_from = 0
+
+    def window(self) -> int:
+        """Answers that the next measurement takes: a multiple of the slots."""
+        if self.state in ("up", "down"):
+            least = max(SURE, 2 * self.limit) if self.windows else SHORT
+        elif self.state == "check":
+            least = max(LONG, 2 * self.limit)
+        else:
+            least = SURE if self.state == "watch" else SHORT
+        return -(-least // self.limit) * self.limit
+
+    def measured(self, level: Level, now: float) -> bool:
+        """A level was measured, with few calls turned away; true when another is to be measured, `settle` seconds from
+        when no more calls than slots are in the air. Else the measurement goes on."""
+        before = (self.state, self.limit)
+        self.windows += 1
+        self.safe = max(self.safe, level.slots)
+        getattr(self, f"_{self.state}")(level, now)
+        if (self.state, self.limit) == before:
+            return False
+        self.windows = 0
+        self.settle = SETTLE * min(level.latency, self.limit / level.rate)
+        return True
+
+    def turned_away(self, share: float, quick: bool, now: float) -> None:
+        """More calls than tolerated, `share` of those sent, were turned away, and `quick`ly compared with answers."""
+        self.failed = self.limit
+        if self.safe >= self.limit:
+            self.safe = 0
+        if self.edge_until <= now and self.state == "edge":
+            self.edge_wait = min(2 * self.edge_wait, EDGE_WAIT_MOST)
+        self.state, self.windows = "edge", 0
+        self.step, self.edge_until = STEP, now + self.edge_wait
+        if self.safe:
+            self.limit = self._between() or self.safe
+        else:  # calls turned away at once leave room for more of them, so that their share says little
+            self.limit = max(1, int(self.limit * (0.75 if quick else min(0.9, max(0.5, 1 - share)))))
+
+    def _up(self, level: Level, now: float) -> None:
+        if self.good is None or level.slots <= self.good.slots:
+            self.good = level
+            self._raise(2, now)
+            return
+        doublings = math.log2(level.slots / self.good.slots)
+        gain = (level.rate / self.good.rate) ** (1 / doublings) - 1
+        if gain < PLAIN and self.windows < 2:
+            return
+        if gain >= GAIN:
+            self.below, self.good = self.good, level
+            self._raise(4 if gain >= LINEAR else 2, now)
+            return
+        # The longer measurement is the better one, and fewer calls in the air do not bring more answers.
+        self.good = self.good._replace(rate=min(level.rate, self.good.rate))
+        self._turn(level.rate, now)
+
+    def _raise(self, factor: int, now: float) -> None:
+        assert self.good
+        if self.good.slots < self.most:
+            self.limit = min(self.most, self.good.slots * factor)
+        else:
+            self._turn(self.good.rate, now)
+
+    def _turn(self, top: float, now: float) -> None:
+        """More slots than `good` has do not pay: `top` answers a second are what can be had."""
+        self.top = top
+        if self.below:
+            self._refine(now)
+        else:
+            self._lower(now)
+
+    def _lower(self, now: float) -> None:
+        """Look for the knee below what was measured so far."""
+        assert self.good
+        if self.good.slots == 1:
+            self._settle(1, now)
+            return
+        self.state, self.limit = "down", self.good.slots // 2
+
+    def _down(self, level: Level, now: float) -> None:
+        assert self.good
+        costs = (1 + GAIN) ** math.log2(self.good.slots / level.slots)
+        if self.good.rate > (1 + PLAIN) * level.rate or (self.windows > 1 and self.good.rate > costs * level.rate):
+            self.below = level
+            self._refine(now)
+        elif self.windows > 1:
+            self.good = level
+            self._lower(now)
+
+    def _refine(self, now: float) -> None:
+        assert self.good and self.below
+        knee = round(ROOM * self.top * self.below.latency)
+        knee = max(self.below.slots, min(knee, math.ceil(1.3 * self.good.slots), self.most))
+        if knee * NEAR < self.good.slots:
+            self.state, self.limit = "check", knee
+        else:
+            self._settle(max(knee, self.good.slots), now)
+
+    def _check(self, level: Level, now: float) -> None:
+        assert self.good
+        self._settle(level.slots if level.rate >= SAME * self.good.rate else self.good.slots, now)
+
+    def _settle(self, slots: int, now: float) -> None:
+        same = self.looked_from and abs(slots - self.looked_from) <= 0.2 * self.looked_from
+        self.look_wait = min(2 * self.look_wait, LOOK_AGAIN_MOST) if same else LOOK_AGAIN
+        self.state, self.limit, self.found, self.look_at = "watch", slots, None, now + self.look_wait
+
+    def _watch(self, level: Level, now: float) -> None:
+        if self.found is None:
+            self.found, self.windows = level, 0
+        elif level.latency > INFLATED * self.found.latency:
+            if self.windows > 1:
+                needed = round(ROOM * level.rate * self.found.latency)
+                self._begin(max(1, self.limit // 2, min(needed, self.limit)))
+        else:
+            self.windows = 0
+            if now >= self.look_at:
+                self._begin(self.limit)
+
+    def _begin(self, slots: int) -> None:
+        """Search from here."""
+        self.looked_from = self.limit
+        self.state, self.limit, self.good, self.below = "up", slots, None, None
+
+    def _between(self) -> int:
+        """The level between the last that did and the last that did not pass; 0 where that is near enough."""
+        middle = int(math.sqrt(self.safe * self.failed)) if self.failed < math.inf else 0
+        return middle if self.failed > NEAR * self.safe and middle > self.safe else 0
+
+    def _edge(self, _level: Level, now: float) -> None:
+        if between := self._between():
+            self.limit = between
+            return
+        if now < self.edge_until or self.limit >= self.most:
+            return
+        if self.failed < math.inf:
+            self.edge, self.failed = self.failed, math.inf
+        elif self.search and self.limit > 1.25 * self.edge:
+            self.edge_wait = EDGE_WAIT
+            self._begin(self.limit)
+            return
+        self.limit = min(self.most, self.limit + max(1, round(self.step * self.limit)))
+        self.step *= 2
