@@ -5,7 +5,7 @@ Answers a second are counted over whole multiples of the slots, so that answers 
 `SETTLE` latencies. The rules, in the order in which they act:
 
 Search. Go from `start` to twice the slots (four times where the last step paid in full) while the rate grows by `GAIN`
-or more for each doubling; where not even the first step paid, halve while that costs less than the same. The knee then
+or more for each doubling; where not even the first step paid, halve while that costs less than half of it. The knee then
 lies between two levels, and below it the latency is that of an idle server, so a server that queues needs rate x latency
 there (Little's law): that many and `ROOM` more are tried, and kept if the rate is the same. If it is not, the server is
 one that slows down gradually (a batch), and the higher level is kept.
@@ -157,7 +157,7 @@ class Knee:
 
     def _down(self, level: Level, now: float) -> None:
         assert self.good
-        costs = (1 + GAIN) ** math.log2(self.good.slots / level.slots)
+        costs = 1 + GAIN / 2  # less than a step up must bring: a slot too many is cheaper than one too few
         if self.good.rate > (1 + PLAIN) * level.rate or (self.windows > 1 and self.good.rate > costs * level.rate):
             self.below = level
             self._refine(now)

@@ -2,7 +2,7 @@
 
 `Limits` holds a number of slots per endpoint and model, given out in the order in which they are asked for. With
 `concurrency` it is that many, else `knee.py` finds the number, from `START` up to `most`. Rejections (429, 5xx, a
-connection that was cut, a timeout) count by their share of the calls sent: up to `TOLERATED` they are retried and nothing
+connection that was cut) count by their share of the calls sent: up to `TOLERATED` they are retried and nothing
 else, for a provider drops some at any load; beyond it the number of slots falls, and comes back slowly. With one slot
 left nothing is sent for a while: what Retry-After says, else `PAUSE` seconds and twice as long each time.
 
@@ -34,7 +34,8 @@ MOST = 1_024
 TOLERATED = 0.1
 CERTAIN = 4.0
 """Standard deviations (of a count of chance) beyond what is tolerated at which rejections count as too many."""
-REJECTIONS = {"rate_limited", "server", "disconnected", "timeout"}
+REJECTIONS = {"rate_limited", "server", "disconnected"}
+"""Failures that may be the server's load. A timeout tells of it too late: the latency rose long before."""
 PATIENCE, LEAST_PATIENCE = 4.0, 0.5
 """Usual latencies, and seconds at least; until the first answer there is no usual one, and nothing is lent."""
 PAUSE, PAUSE_MOST = 1.0, 60.0
@@ -47,7 +48,7 @@ AT_ONCE = 2
 BACKOFF, BACKOFF_MOST = 0.5, 30.0
 """Seconds: the pause after the n-th failure is random in 0.5 to 1 of BACKOFF x 2^(n-1)."""
 
-DEAD_SECONDS, DEAD_CALLS = 60.0, 32
+DEAD_SECONDS, DEAD_CALLS, DEAD_TIMEOUTS = 60.0, 16, 4
 BUSY_SECONDS = 300.0
 """Instead of DEAD_SECONDS while the answers are 429: the server is there, and a quota may take minutes to come back."""
 
@@ -79,8 +80,8 @@ class _Window:
 
     since: int
     """The last ticket before it: calls with later ones were sent with that number."""
-    sent: int = 0
-    rejected: int = 0
+    sent: float = 0.0
+    rejected: float = 0.0
     settled_at: float | None = None
     """When answers are counted from; None while there are more calls in the air than slots."""
     begun: float | None = None
@@ -89,6 +90,11 @@ class _Window:
     seconds: float = 0.0
     air: int = 0
     """Sum, over the answers, of the calls that were in the air."""
+
+    def go_on(self, now: float) -> None:
+        """Count answers anew, with the same number of slots."""
+        self.settled_at = self.begun = now
+        self.answers, self.seconds, self.air = 0, 0.0, 0
 
 
 @dataclass
@@ -161,14 +167,20 @@ class Limits:
             self._tokens.take(tokens - self._expected)
         if kind == "answer":
             self._answered(now - sent, tokens, now)
-        elif kind in REJECTIONS:
-            self._rejected(ticket, now - sent, after, now)
+        elif kind in REJECTIONS or kind == "timeout":
+            self.rejected += 1
+            if not self.in_a_row:
+                self.failing_since = now
+            self.in_a_row += 1
+            if kind != "timeout":
+                self._rejected(ticket, now - sent, after, now)
         self._admit()
 
     def is_dead(self, kind: str) -> bool:
         """Whether the endpoint answers nothing any more; `kind` is that of the last failure."""
         seconds = BUSY_SECONDS if kind == "rate_limited" else DEAD_SECONDS
-        return self.in_a_row >= DEAD_CALLS and self.clock() - self.failing_since >= seconds
+        calls = DEAD_TIMEOUTS if kind == "timeout" else DEAD_CALLS
+        return self.in_a_row >= calls and self.clock() - self.failing_since >= seconds
 
     def told(self) -> dict[str, int | float]:
         """How things stand, as JSON: slots, calls in the air (of which hang), calls that wait for a slot, answers, calls
@@ -201,7 +213,10 @@ class Limits:
         self._ticket += 1
         self.in_flight += 1
         self._air[self._ticket] = self.clock()
-        self._window.sent += 1
+        window = self._window
+        window.sent += 1
+        if window.sent > 4 * max(256, self.knee.limit):  # of what is long ago, remember half
+            window.sent, window.rejected = window.sent / 2, window.rejected / 2
         if self._requests:
             self._requests.take(1)
         if self._tokens:
@@ -264,23 +279,19 @@ class Limits:
         """Enough answers have come to tell what the number of slots is worth."""
         window, limit = self._window, self.knee.limit
         latency, air = max(window.seconds / window.answers, 1e-6), window.air / window.answers
-        again = _Window(window.since, settled_at=now, begun=now)
         if air < 0.9 * limit and self.knee.state != "edge":  # too little work to learn from
-            self._window = again
+            window.go_on(now)
             return
         assert window.begun is not None
-        # Of the two, waves and calls that have not felt the change yet raise but one.
-        rate = min(window.answers / max(now - window.begun, 1e-6), air / latency)
+        rate = window.answers / max(now - window.begun, 1e-6)
+        if self.knee.state == "up":  # where waves, or calls that have not felt the change yet, raise one of the two
+            rate = min(rate, air / latency)
         if self.knee.measured(Level(limit, rate, latency), now):
             self._window = _Window(self._ticket)
         elif self.knee.state not in ("up", "down"):
-            self._window = again
+            window.go_on(now)
 
     def _rejected(self, ticket: int, seconds: float, after: float | None, now: float) -> None:
-        self.rejected += 1
-        if not self.in_a_row:
-            self.failing_since = now
-        self.in_a_row += 1
         self._refusal += (seconds - self._refusal) / min(self.rejected, 20)
         window = self._window
         if ticket <= window.since:  # sent when things were otherwise
