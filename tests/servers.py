@@ -65,9 +65,9 @@ def lasting(seconds: float, sigma: float = 0.0) -> Callable[[random.Random, floa
 
 @dataclass
 class Server:
-    """Answers after `latency(chance, busy)` seconds. `slots(now)` calls are served at once; others queue, or are turned
-    away (429) after `says_no` seconds. `fails` are shares of calls that end otherwise whatever the load: `rate_limited`,
-    `server`, `disconnected` after `says_no`, `hang` after `timeout`."""
+    """Answers after `latency(chance, busy)` seconds. `slots(now)` calls are served at once; others queue, or are
+    turned away (429) after `says_no` seconds. `fails` are shares of calls that end otherwise whatever the load:
+    `rate_limited`, `server`, `disconnected` after `says_no`, `hang` after `timeout`."""
 
     latency: Callable[[random.Random, float], float]
     slots: Callable[[float], float] = lambda _: math.inf

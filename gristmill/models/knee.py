@@ -5,18 +5,18 @@ Answers a second are counted over whole multiples of the slots, so that answers 
 `SETTLE` latencies. The rules, in the order in which they act:
 
 Search. Go from `start` to twice the slots (four times where the last step paid in full) while the rate grows by `GAIN`
-or more for each doubling; where not even the first step paid, halve while that costs less than half of it. The knee then
-lies between two levels, and below it the latency is that of an idle server, so a server that queues needs rate x latency
-there (Little's law): that many and `ROOM` more are tried, and kept if the rate is the same. If it is not, the server is
-one that slows down gradually (a batch), and the higher level is kept.
+or more for each doubling; where not even the first step paid, halve while that costs less than half of it. The knee
+then lies between two levels, and below it the latency is that of an idle server, so a server that queues needs rate x
+latency there (Little's law): that many and `ROOM` more are tried, and kept if the rate is the same. If it is not, the
+server is one that slows down gradually (a batch), and the higher level is kept.
 
 Watch. Latency beyond `INFLATED` times what it was when the search ended, or `LOOK_AGAIN` seconds, begin a new search.
 
-Edge. Where more calls are turned away than `Limits` tolerates, halve the distance (in proportion) between the last level
-that did and the last that did not pass, to within `NEAR`; then, ever less often, try a little more.
+Edge. Where more calls are turned away than `Limits` tolerates, halve the distance (in proportion) between the last
+level that did and the last that did not pass, to within `NEAR`; then, ever less often, try a little more.
 
-No rule on the minimum of latency is used (as TCP Vegas and Netflix's concurrency-limits have it): the lengths of answers
-differ by more than queueing adds, and with lognormal latencies such rules fell to a few slots.
+No rule on the minimum of latency is used (as TCP Vegas has it): the lengths of answers differ by more than queueing
+adds, and with lognormal latencies such rules fell to a few slots.
 
 Not covered: telling a server that slows down from a workload whose answers got longer (both begin a search).
 """
@@ -25,21 +25,22 @@ import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-GAIN = 0.15
+GAIN = 0.12
 """Growth of the rate for which twice the calls in the air are worth it."""
 LINEAR = 0.7
 """Growth for which the next step is to four times the slots."""
 PLAIN = 0.5
-"""Growth that a short measurement shows well enough; less is measured for longer: `SURE` answers, and two for each slot."""
-SHORT, SURE, LONG = 64, 256, 400
+"""Growth that a short measurement shows well enough; less is measured for longer."""
+SHORT, SURE, LONG = 128, 400, 600
+"""Answers of a measurement."""
 SETTLE = 1.25
 """Latencies that pass after a change before a measurement begins."""
 ROOM = 1.1
 SAME = 0.95
 """Share of a rate that counts as the same."""
 INFLATED = 2.5
-LOOK_AGAIN, LOOK_AGAIN_MOST = 30.0, 300.0
-"""Seconds until a search is taken up again, twice as long each time it finds the same."""
+LOOK_AGAIN, LOOK_AGAIN_MOST = 10.0, 300.0
+"""Seconds (and no fewer than 30 latencies) until a search is taken up again, twice as long each time it finds the same."""
 NEAR = 1.1
 EDGE_WAIT, EDGE_WAIT_MOST = 5.0, 60.0
 STEP = 0.05
@@ -75,17 +76,18 @@ class Knee:
         self.safe, self.failed = 0, math.inf  # levels at which calls were not and were turned away
         self.step, self.edge_wait, self.edge_until = STEP, EDGE_WAIT, 0.0
         self.edge = 0.0  # what `failed` was when more was last tried
-        self.look_wait, self.look_at = LOOK_AGAIN, math.inf
-        self.looked_from = 0
+        self.look_at = math.inf
+        self.looked_from = self.looks = 0  # slots at which the search began, and how many found the same
 
     def window(self) -> int:
         """Answers that the next measurement takes: a multiple of the slots."""
-        if self.state in ("up", "down"):
-            least = max(SURE, 2 * self.limit) if self.windows else SHORT
+        least = min(SHORT, 8 * self.limit)
+        if self.state in ("up", "down") and self.windows:
+            least = max(SURE, 2 * self.limit)
         elif self.state == "check":
             least = max(LONG, 2 * self.limit)
-        else:
-            least = SURE if self.state == "watch" else SHORT
+        elif self.state == "watch":
+            least = SURE
         return -(-least // self.limit) * self.limit
 
     def measured(self, level: Level, now: float) -> bool:
@@ -110,7 +112,9 @@ class Knee:
             self.edge_wait = min(2 * self.edge_wait, EDGE_WAIT_MOST)
         self.state, self.windows = "edge", 0
         self.step, self.edge_until = STEP, now + self.edge_wait
-        if self.safe:
+        if self.limit == 1:  # one at once cannot be too many: it was out, and what was known of it no longer holds
+            self.safe, self.failed, self.edge, self.step, self.edge_until = 0, math.inf, 0.0, 1.0, now
+        elif self.safe:
             self.limit = self._between() or self.safe
         else:  # calls turned away at once leave room for more of them, so that their share says little
             self.limit = max(1, int(self.limit * (0.75 if quick else min(0.9, max(0.5, 1 - share)))))
@@ -128,8 +132,9 @@ class Knee:
             self.below, self.good = self.good, level
             self._raise(4 if gain >= LINEAR else 2, now)
             return
-        # The longer measurement is the better one, and fewer calls in the air do not bring more answers.
-        self.good = self.good._replace(rate=min(level.rate, self.good.rate))
+        self.good = self.good._replace(
+            rate=(level.rate + self.good.rate) / 2
+        )  # of what is much the same, twice as sure
         self._turn(level.rate, now)
 
     def _raise(self, factor: int, now: float) -> None:
@@ -141,9 +146,12 @@ class Knee:
 
     def _turn(self, top: float, now: float) -> None:
         """More slots than `good` has do not pay: `top` answers a second are what can be had."""
+        assert self.good
         self.top = top
         if self.below:
             self._refine(now)
+        elif self.looks % 2:  # fewer were tried the last time, and cost answers while they are
+            self._settle(self.good.slots, now)
         else:
             self._lower(now)
 
@@ -179,21 +187,25 @@ class Knee:
         self._settle(level.slots if level.rate >= SAME * self.good.rate else self.good.slots, now)
 
     def _settle(self, slots: int, now: float) -> None:
-        same = self.looked_from and abs(slots - self.looked_from) <= 0.2 * self.looked_from
-        self.look_wait = min(2 * self.look_wait, LOOK_AGAIN_MOST) if same else LOOK_AGAIN
-        self.state, self.limit, self.found, self.look_at = "watch", slots, None, now + self.look_wait
+        same = abs(slots - self.looked_from) <= 0.2 * self.looked_from
+        self.looks = self.looks + 1 if same else 0
+        self.state, self.limit, self.found = "watch", slots, None
 
     def _watch(self, level: Level, now: float) -> None:
         if self.found is None:
             self.found, self.windows = level, 0
+            pause = max(LOOK_AGAIN * 2.0 ** min(self.looks, 10), 30 * level.latency)
+            self.look_at = now + min(pause, LOOK_AGAIN_MOST)
         elif level.latency > INFLATED * self.found.latency:
             if self.windows > 1:
                 needed = round(ROOM * level.rate * self.found.latency)
+                self.looks = 0
                 self._begin(max(1, self.limit // 2, min(needed, self.limit)))
         else:
             self.windows = 0
             if now >= self.look_at:
                 self._begin(self.limit)
+                self._up(level, now)
 
     def _begin(self, slots: int) -> None:
         """Search from here."""

@@ -2,12 +2,12 @@
 
 `Limits` holds a number of slots per endpoint and model, given out in the order in which they are asked for. With
 `concurrency` it is that many, else `knee.py` finds the number, from `START` up to `most`. Rejections (429, 5xx, a
-connection that was cut) count by their share of the calls sent: up to `TOLERATED` they are retried and nothing
-else, for a provider drops some at any load; beyond it the number of slots falls, and comes back slowly. With one slot
-left nothing is sent for a while: what Retry-After says, else `PAUSE` seconds and twice as long each time.
+connection that was cut) count by their share of the calls sent: up to `TOLERATED` they are sent again and nothing more,
+for a provider drops some at any load; beyond it the number of slots falls, and comes back slowly. With one slot left
+nothing is sent for a while: what Retry-After says, else `PAUSE` seconds and twice as long each time.
 
-A call that is in the air for `PATIENCE` times the usual latency lends its slot until it ends: a server that forgets some
-does not stop the others. No more slots are lent than there are, so at most twice `limit` calls are in the air.
+A call that is in the air for `PATIENCE` times the usual latency lends its slot until it ends: a server that forgets
+some does not stop the others. No more slots are lent than there are, so at most twice `limit` calls are in the air.
 
 A call that is sent again waits without a slot, so that fresh calls go on meanwhile. When no call was answered for
 `DEAD_SECONDS` and `DEAD_CALLS` in a row failed, the endpoint counts as gone, and every call ends with Refused.
@@ -39,6 +39,9 @@ REJECTIONS = {"rate_limited", "server", "disconnected"}
 PATIENCE, LEAST_PATIENCE = 4.0, 0.5
 """Usual latencies, and seconds at least; until the first answer there is no usual one, and nothing is lent."""
 PAUSE, PAUSE_MOST = 1.0, 60.0
+
+TICK = 0.001
+"""Seconds that a timer lasts at least."""
 
 ATTEMPTS = 8
 REJECTED_ATTEMPTS = 64
@@ -101,9 +104,9 @@ class _Window:
 class Limits:
     """The slots of one endpoint and model, shared by all that call it, on one event loop.
 
-    `concurrency` holds that many and lowers them on rejections alone; None finds the number out, up to `most`. The rates
-    a minute are those that a provider grants; a call's tokens are counted when it ends, and until then expected to be as
-    many as calls took so far.
+    `concurrency` holds that many and lowers them on rejections alone; None finds the number out, up to `most`. The
+    rates a minute are those that a provider grants; a call's tokens are counted when it ends, and until then expected
+    to be as many as calls took so far.
     """
 
     concurrency: int | None = None
@@ -183,8 +186,8 @@ class Limits:
         return self.in_a_row >= calls and self.clock() - self.failing_since >= seconds
 
     def told(self) -> dict[str, int | float]:
-        """How things stand, as JSON: slots, calls in the air (of which hang), calls that wait for a slot, answers, calls
-        that were turned away or timed out, calls sent again, seconds in which nothing was sent."""
+        """How things stand, as JSON: slots, calls in the air (of which hang), calls that wait for a slot, answers,
+        calls that were turned away or timed out, calls sent again, seconds in which nothing was sent."""
         return {
             "limit": self.limit,
             "in_flight": self.in_flight,
@@ -225,12 +228,11 @@ class Limits:
 
     def _admit(self) -> None:
         """Let in those that wait while there is room; look again when there may be some."""
-        patience = self._lend()
         while self._waiting:
-            pause = self._delay() if self._has_room() else patience
+            pause = self._delay() if self._has_room() else self._lend()
             if pause:
-                if pause is not None and not self._timer:
-                    self._timer = asyncio.get_running_loop().call_later(pause, self._look_again)
+                if not self._timer:
+                    self._timer = asyncio.get_running_loop().call_later(max(pause, TICK), self._look_again)
                 return
             if not self._has_room():
                 return
@@ -242,19 +244,18 @@ class Limits:
         self._timer = None
         self._admit()
 
-    def _lend(self) -> float | None:
-        """Lend the slots of calls that have been in the air for too long; the seconds until the next may have."""
-        if not self._latency:
-            return None
+    def _lend(self) -> float:
+        """Lend the slots of calls that have been in the air for too long. The seconds until the next one has been, 0
+        where there is room now or nobody knows."""
         patience = max(LEAST_PATIENCE, PATIENCE * self._latency)
         now = self.clock()
-        while self._air:
+        while self._latency and self._air and self.in_flight < 2 * self.knee.limit:
             ticket = next(iter(self._air))
             left = self._air[ticket] + patience - now
             if left > 0:
-                return left
+                return 0.0 if self._has_room() else left
             self._lent[ticket] = self._air.pop(ticket)
-        return None
+        return 0.0
 
     def _answered(self, seconds: float, tokens: int, now: float) -> None:
         self.answered += 1
@@ -284,8 +285,10 @@ class Limits:
             return
         assert window.begun is not None
         rate = window.answers / max(now - window.begun, 1e-6)
-        if self.knee.state == "up":  # where waves, or calls that have not felt the change yet, raise one of the two
+        if self.knee.state == "up":  # waves, and calls that have not felt the change yet, raise one of the two each
             rate = min(rate, air / latency)
+        else:  # by Little's law: calls that waited in a longer queue still come in
+            latency = air / rate
         if self.knee.measured(Level(limit, rate, latency), now):
             self._window = _Window(self._ticket)
         elif self.knee.state not in ("up", "down"):
