@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gristmill.errors import CallFailed
-from gristmill.models.limits import Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.protocol import Completion, Request
+from gristmill.models.retries import Limited
 
 T = TypeVar("T")
 REQUEST = Request([{"role": "user", "content": "hello"}])

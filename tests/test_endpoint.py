@@ -15,9 +15,10 @@ from gristmill.cli.main import run as cli
 from gristmill.errors import GristmillError, UsageError
 from gristmill.models.drive import completions, wait
 from gristmill.models.endpoint import Endpoint
-from gristmill.models.limits import Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.mock import mock_server
 from gristmill.models.protocol import Completion, Request
+from gristmill.models.retries import Limited
 
 KEY = "sk-very-secret-1234"
 
@@ -97,7 +98,7 @@ def test_a_host_that_is_not_there_is_one_line() -> None:
 
 
 def test_faults_that_pass_cost_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.01)
+    monkeypatch.setattr("gristmill.models.retries.BACKOFF", 0.01)
     faults = ("--fault", "429=0.1", "--fault", "429-after=0.05", "--fault", "500=0.1", "--fault", "cut=0.05")
     with mock_server(*faults, "--fault", "hang=0.02") as url:
         found = ask(url, 300, timeout=0.5, limited=True)

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from gristmill.errors import CallFailed, Refused, UsageError
 from gristmill.models.knee import Knee, Level
-from gristmill.models.limits import ATTEMPTS, REJECTED_ATTEMPTS, Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.protocol import Completion, Request
+from gristmill.models.retries import ATTEMPTS, REJECTED_ATTEMPTS, Limited
 from tests.servers import (
     ANSWER,
     REQUEST,
@@ -347,6 +348,17 @@ def test_an_endpoint_that_answers_nothing_any_more_ends_every_call(
     )
 
 
+@pytest.mark.parametrize("poisoned", [1, 20, 50])
+def test_calls_that_fail_whatever_is_done_end_with_a_reason_and_do_not_end_the_others(poisoned: int) -> None:
+    """1,000 calls, of which some always meet a 500 (a prompt that the chat template cannot take): they come last."""
+    _, found, seconds = ask(
+        lambda sample, _: fails("server") if sample % (1000 // poisoned) == 7 % (1000 // poisoned) else 0.2, 1000
+    )
+    assert sum(isinstance(each, Completion) for each in found) == 1000 - poisoned
+    assert {str(each) for each in found if each is not ANSWER} == {f"server: no (after {ATTEMPTS} attempts)"}
+    assert seconds < 150
+
+
 def test_429_for_two_minutes_are_waited_out() -> None:
     class Out(Server):
         async def complete(self, request: Request) -> Completion:
@@ -392,6 +404,6 @@ def test_the_limit_stays_within_its_bounds_whatever_is_measured(
         if passed:
             knee.measured(Level(knee.limit, rate, latency), at)
         else:
-            knee.turned_away(0.5, latency < 0.1, at)
+            knee.turned_away(at)
         assert 1 <= knee.limit <= most
         assert knee.window() % knee.limit == 0

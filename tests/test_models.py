@@ -17,9 +17,10 @@ from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
 from gristmill.models.drive import completions, wait
-from gristmill.models.limits import Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import body, keys
+from gristmill.models.retries import Limited
 from gristmill.models.structured import ATTEMPTS as ANSWERS
 from gristmill.models.structured import Structured
 

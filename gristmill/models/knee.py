@@ -4,16 +4,16 @@
 Answers a second are counted over whole multiples of the slots, so that answers that come in waves count right, after
 `SETTLE` latencies. The rules, in the order in which they act:
 
-Search. Go from `start` to twice the slots (four times where the last step paid in full) while the rate grows by `GAIN`
-or more for each doubling; where not even the first step paid, halve while that costs less than half of it. The knee
-then lies between two levels, and below it the latency is that of an idle server, so a server that queues needs rate x
-latency there (Little's law): that many and `ROOM` more are tried, and kept if the rate is the same. If it is not, the
-server is one that slows down gradually (a batch), and the higher level is kept.
+Search. Double the slots while the rate grows by `GAIN` or more; where not even the first step paid, halve while that
+costs less than half of it. The knee then lies between two levels, and below it the latency is that of an idle server,
+so a server that queues needs rate x latency there (Little's law): that many and `ROOM` more are tried, and kept if the
+rate is the same. If it is not, the server is one that slows down gradually (a batch), and the higher level is kept.
 
 Watch. Latency beyond `INFLATED` times what it was when the search ended, or `LOOK_AGAIN` seconds, begin a new search.
 
-Edge. Where more calls are turned away than `Limits` tolerates, halve the distance (in proportion) between the last
-level that did and the last that did not pass, to within `NEAR`; then, ever less often, try a little more.
+Edge. Where more calls are turned away than `Limits` tolerates, fall by `FALL`; halve the distance (in proportion)
+between the last level that did and the last that did not pass, to within `NEAR`; then, ever less often, try a little
+more, and search again well above it.
 
 No rule on the minimum of latency is used (as TCP Vegas has it): the lengths of answers differ by more than queueing
 adds, and with lognormal latencies such rules fell to a few slots.
@@ -27,23 +27,23 @@ from typing import NamedTuple
 
 GAIN = 0.12
 """Growth of the rate for which twice the calls in the air are worth it."""
-LINEAR = 0.7
-"""Growth for which the next step is to four times the slots."""
 PLAIN = 0.5
 """Growth that a short measurement shows well enough; less is measured for longer."""
-SHORT, SURE, LONG = 128, 400, 600
-"""Answers of a measurement."""
+SHORT, SURE = 128, 400
+"""Answers of a first measurement, and of one that decides."""
 SETTLE = 1.25
 """Latencies that pass after a change before a measurement begins."""
 ROOM = 1.1
-SAME = 0.95
+SAME = 0.9
 """Share of a rate that counts as the same."""
 INFLATED = 2.5
-LOOK_AGAIN, LOOK_AGAIN_MOST = 10.0, 300.0
-"""Seconds (and no fewer than 30 latencies) until a search is taken up again, twice as long each time it finds the same."""
-NEAR = 1.1
+LOOK_AGAIN = 30.0
+"""Seconds (and no fewer than 30 latencies) until a search is taken up again."""
+FALL, NEAR = 0.75, 1.1
 EDGE_WAIT, EDGE_WAIT_MOST = 5.0, 60.0
+"""Seconds until more is tried, doubled each time it is turned away."""
 STEP = 0.05
+"""The first step beyond; each is twice the last."""
 
 
 class Level(NamedTuple):
@@ -77,17 +77,11 @@ class Knee:
         self.step, self.edge_wait, self.edge_until = STEP, EDGE_WAIT, 0.0
         self.edge = 0.0  # what `failed` was when more was last tried
         self.look_at = math.inf
-        self.looked_from = self.looks = 0  # slots at which the search began, and how many found the same
 
     def window(self) -> int:
         """Answers that the next measurement takes: a multiple of the slots."""
-        least = min(SHORT, 8 * self.limit)
-        if self.state in ("up", "down") and self.windows:
-            least = max(SURE, 2 * self.limit)
-        elif self.state == "check":
-            least = max(LONG, 2 * self.limit)
-        elif self.state == "watch":
-            least = SURE
+        is_first = self.state == "edge" or (self.state in ("up", "down") and not self.windows)
+        least = min(SHORT, 8 * self.limit) if is_first else SURE
         return -(-least // self.limit) * self.limit
 
     def measured(self, level: Level, now: float) -> bool:
@@ -103,8 +97,8 @@ class Knee:
         self.settle = SETTLE * min(level.latency, self.limit / level.rate)
         return True
 
-    def turned_away(self, share: float, quick: bool, now: float) -> None:
-        """More calls than tolerated, `share` of those sent, were turned away, and `quick`ly compared with answers."""
+    def turned_away(self, now: float) -> None:
+        """More calls than tolerated were turned away."""
         self.failed = self.limit
         if self.safe >= self.limit:
             self.safe = 0
@@ -116,13 +110,13 @@ class Knee:
             self.safe, self.failed, self.edge, self.step, self.edge_until = 0, math.inf, 0.0, 1.0, now
         elif self.safe:
             self.limit = self._between() or self.safe
-        else:  # calls turned away at once leave room for more of them, so that their share says little
-            self.limit = max(1, int(self.limit * (0.75 if quick else min(0.9, max(0.5, 1 - share)))))
+        else:  # by no more: calls turned away at once leave room for more of them, so that their share says little
+            self.limit = max(1, int(self.limit * FALL))
 
-    def _up(self, level: Level, now: float) -> None:
+    def _up(self, level: Level, _now: float) -> None:
         if self.good is None or level.slots <= self.good.slots:
             self.good = level
-            self._raise(2, now)
+            self._raise()
             return
         doublings = math.log2(level.slots / self.good.slots)
         gain = (level.rate / self.good.rate) ** (1 / doublings) - 1
@@ -130,76 +124,69 @@ class Knee:
             return
         if gain >= GAIN:
             self.below, self.good = self.good, level
-            self._raise(4 if gain >= LINEAR else 2, now)
+            self._raise()
             return
-        self.good = self.good._replace(
-            rate=(level.rate + self.good.rate) / 2
-        )  # of what is much the same, twice as sure
-        self._turn(level.rate, now)
+        # Of what is much the same, twice as sure.
+        self.good = self.good._replace(rate=(level.rate + self.good.rate) / 2)
+        self._turn(level.rate)
 
-    def _raise(self, factor: int, now: float) -> None:
+    def _raise(self) -> None:
         assert self.good
         if self.good.slots < self.most:
-            self.limit = min(self.most, self.good.slots * factor)
+            self.limit = min(self.most, 2 * self.good.slots)
         else:
-            self._turn(self.good.rate, now)
+            self._turn(self.good.rate)
 
-    def _turn(self, top: float, now: float) -> None:
+    def _turn(self, top: float) -> None:
         """More slots than `good` has do not pay: `top` answers a second are what can be had."""
         assert self.good
         self.top = top
         if self.below:
-            self._refine(now)
-        elif self.looks % 2:  # fewer were tried the last time, and cost answers while they are
-            self._settle(self.good.slots, now)
+            self._refine()
         else:
-            self._lower(now)
+            self._lower()
 
-    def _lower(self, now: float) -> None:
+    def _lower(self) -> None:
         """Look for the knee below what was measured so far."""
         assert self.good
         if self.good.slots == 1:
-            self._settle(1, now)
+            self._settle(1)
             return
         self.state, self.limit = "down", self.good.slots // 2
 
-    def _down(self, level: Level, now: float) -> None:
+    def _down(self, level: Level, _now: float) -> None:
         assert self.good
         costs = 1 + GAIN / 2  # less than a step up must bring: a slot too many is cheaper than one too few
         if self.good.rate > (1 + PLAIN) * level.rate or (self.windows > 1 and self.good.rate > costs * level.rate):
             self.below = level
-            self._refine(now)
+            self._refine()
         elif self.windows > 1:
             self.good = level
-            self._lower(now)
+            self._lower()
 
-    def _refine(self, now: float) -> None:
+    def _refine(self) -> None:
         assert self.good and self.below
         knee = round(ROOM * self.top * self.below.latency)
         knee = max(self.below.slots, min(knee, math.ceil(1.3 * self.good.slots), self.most))
         if knee * NEAR < self.good.slots:
             self.state, self.limit = "check", knee
         else:
-            self._settle(max(knee, self.good.slots), now)
+            self._settle(max(knee, self.good.slots))
 
-    def _check(self, level: Level, now: float) -> None:
+    def _check(self, level: Level, _now: float) -> None:
         assert self.good
-        self._settle(level.slots if level.rate >= SAME * self.good.rate else self.good.slots, now)
+        self._settle(level.slots if level.rate >= SAME * self.good.rate else self.good.slots)
 
-    def _settle(self, slots: int, now: float) -> None:
-        same = abs(slots - self.looked_from) <= 0.2 * self.looked_from
-        self.looks = self.looks + 1 if same else 0
+    def _settle(self, slots: int) -> None:
         self.state, self.limit, self.found = "watch", slots, None
 
     def _watch(self, level: Level, now: float) -> None:
         if self.found is None:
             self.found, self.windows = level, 0
-            pause = max(LOOK_AGAIN * 2.0 ** min(self.looks, 10), 30 * level.latency)
-            self.look_at = now + min(pause, LOOK_AGAIN_MOST)
+            self.look_at = now + max(LOOK_AGAIN, 30 * level.latency)
         elif level.latency > INFLATED * self.found.latency:
             if self.windows > 1:
                 needed = round(ROOM * level.rate * self.found.latency)
-                self.looks = 0
                 self._begin(max(1, self.limit // 2, min(needed, self.limit)))
         else:
             self.windows = 0
@@ -209,7 +196,6 @@ class Knee:
 
     def _begin(self, slots: int) -> None:
         """Search from here."""
-        self.looked_from = self.limit
         self.state, self.limit, self.good, self.below = "up", slots, None, None
 
     def _between(self) -> int:

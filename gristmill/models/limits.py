@@ -1,31 +1,27 @@
-"""How many calls are in the air at once, and what becomes of one that fails.
+"""How many calls to an endpoint and model are in the air at once, and when the next may be sent.
 
-`Limits` holds a number of slots per endpoint and model, given out in the order in which they are asked for. With
-`concurrency` it is that many, else `knee.py` finds the number, from `START` up to `most`. Rejections (429, 5xx, a
-connection that was cut) count by their share of the calls sent: up to `TOLERATED` they are sent again and nothing more,
-for a provider drops some at any load; beyond it the number of slots falls, and comes back slowly. With one slot left
-nothing is sent for a while: what Retry-After says, else `PAUSE` seconds and twice as long each time.
+`Limits` holds a number of slots, given out in the order in which they are asked for: `concurrency`, or the number that
+`knee.py` finds, from `START` up to `most`. Rejections (429, 5xx, a connection that was cut) count by their share of the
+calls sent: up to `TOLERATED` nothing is done, for a provider drops some at any load; beyond it the number of slots
+falls, and comes back slowly. With one slot left nothing is sent for a while: what Retry-After says, else `PAUSE`
+seconds and twice as long each time.
 
 A call that is in the air for `PATIENCE` times the usual latency lends its slot until it ends: a server that forgets
 some does not stop the others. No more slots are lent than there are, so at most twice `limit` calls are in the air.
 
-A call that is sent again waits without a slot, so that fresh calls go on meanwhile. When no call was answered for
-`DEAD_SECONDS` and `DEAD_CALLS` in a row failed, the endpoint counts as gone, and every call ends with Refused.
+When none was answered for `DEAD_SECONDS` while `DEAD_CALLS` failed, the endpoint counts as gone.
 
 Not covered: what other processes send to the same endpoint; limits over several models of one key.
 """
 
 import asyncio
-import random
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import sqrt
 
-from gristmill.errors import CallFailed, GristmillError, Refused
 from gristmill.models.knee import Knee, Level
-from gristmill.models.protocol import Completion, Model, Request
 
 START = 32
 MOST = 1_024
@@ -43,15 +39,7 @@ PAUSE, PAUSE_MOST = 1.0, 60.0
 TICK = 0.001
 """Seconds that a timer lasts at least."""
 
-ATTEMPTS = 8
-REJECTED_ATTEMPTS = 64
-"""Times a call is sent, and how often it may be turned away (429) before it counts as failed."""
-AT_ONCE = 2
-"""A connection that the server closed is worth as many new tries without a pause."""
-BACKOFF, BACKOFF_MOST = 0.5, 30.0
-"""Seconds: the pause after the n-th failure is random in 0.5 to 1 of BACKOFF x 2^(n-1)."""
-
-DEAD_SECONDS, DEAD_CALLS, DEAD_TIMEOUTS = 60.0, 16, 4
+DEAD_SECONDS, DEAD_CALLS, DEAD_TIMEOUTS = 60.0, 32, 4
 BUSY_SECONDS = 300.0
 """Instead of DEAD_SECONDS while the answers are 429: the server is there, and a quota may take minutes to come back."""
 
@@ -130,7 +118,7 @@ class Limits:
         self._requests = Bucket(self.requests_per_minute, now) if self.requests_per_minute else None
         self._tokens = Bucket(self.tokens_per_minute, now) if self.tokens_per_minute else None
         self._expected = 0.0  # tokens of a call
-        self._latency = self._refusal = 0.0  # usual seconds of an answer and of a rejection
+        self._latency = 0.0  # usual seconds of an answer
         self._window = _Window(0)
         self._pauses = 0  # since the last answer
         self._paused_until = now
@@ -155,11 +143,20 @@ class Limits:
                 self.release(turn.result())
             raise
 
-    def release(self, ticket: int, kind: str | None = None, *, tokens: int = 0, after: float | None = None) -> None:
+    def release(
+        self,
+        ticket: int,
+        kind: str | None = None,
+        *,
+        tokens: int = 0,
+        after: float | None = None,
+        is_telling: bool = True,
+    ) -> None:
         """Give a slot back, to whoever waits.
 
         `kind` is `answer`, the kind of a failure, or None for a call that was cancelled; `tokens` what an answer took,
-        `after` the seconds that the server wants to be left alone.
+        `after` the seconds that the server wants to be left alone; `is_telling` whether its failure
+        tells of the server: a call that failed several times before may be at fault itself.
         """
         now = self.clock()
         self.in_flight -= 1
@@ -172,18 +169,22 @@ class Limits:
             self._answered(now - sent, tokens, now)
         elif kind in REJECTIONS or kind == "timeout":
             self.rejected += 1
-            if not self.in_a_row:
-                self.failing_since = now
-            self.in_a_row += 1
-            if kind != "timeout":
-                self._rejected(ticket, now - sent, after, now)
+            if is_telling:
+                self.failing_since = self.failing_since if self.in_a_row else now
+                self.in_a_row += 1
+            if kind == "rate_limited" or (kind != "timeout" and is_telling):
+                self._rejected(ticket, after, now)
         self._admit()
 
+    def in_doubt(self, kind: str) -> bool:
+        """Whether so many calls failed and none was answered since that it is not for want of attempts; `kind` is that
+        of the last failure."""
+        return self.in_a_row >= (DEAD_TIMEOUTS if kind == "timeout" else DEAD_CALLS)
+
     def is_dead(self, kind: str) -> bool:
-        """Whether the endpoint answers nothing any more; `kind` is that of the last failure."""
+        """Whether the endpoint answers nothing any more."""
         seconds = BUSY_SECONDS if kind == "rate_limited" else DEAD_SECONDS
-        calls = DEAD_TIMEOUTS if kind == "timeout" else DEAD_CALLS
-        return self.in_a_row >= calls and self.clock() - self.failing_since >= seconds
+        return self.in_doubt(kind) and self.clock() - self.failing_since >= seconds
 
     def told(self) -> dict[str, int | float]:
         """How things stand, as JSON: slots, calls in the air (of which hang), calls that wait for a slot, answers,
@@ -294,8 +295,7 @@ class Limits:
         elif self.knee.state not in ("up", "down"):
             window.go_on(now)
 
-    def _rejected(self, ticket: int, seconds: float, after: float | None, now: float) -> None:
-        self._refusal += (seconds - self._refusal) / min(self.rejected, 20)
+    def _rejected(self, ticket: int, after: float | None, now: float) -> None:
         window = self._window
         if ticket <= window.since:  # sent when things were otherwise
             return
@@ -304,8 +304,7 @@ class Limits:
         if window.rejected > tolerated + CERTAIN * sqrt(tolerated):
             if self.knee.limit == 1:
                 self._pause(now, after)
-            quick = self._refusal < 0.5 * self._latency or not self._latency
-            self.knee.turned_away(window.rejected / max(window.sent, 1), quick, now)
+            self.knee.turned_away(now)
             self._window = _Window(self._ticket)
 
     def _pause(self, now: float, after: float | None) -> None:
@@ -314,98 +313,3 @@ class Limits:
         self._pauses += 1
         self.paused += max(0.0, now + seconds - max(now, self._paused_until))
         self._paused_until = max(self._paused_until, now + seconds)
-
-
-class Limited:
-    """`inner` under `limits`; a call that failed is sent again where that may help."""
-
-    def __init__(self, inner: Model, limits: Limits):
-        self.inner, self.limits = inner, limits
-        self.name, self.identity = inner.name, inner.identity
-        self._over: GristmillError | None = None
-        self._sleeping: set[asyncio.Future[None]] = set()
-
-    async def complete(self, request: Request) -> Completion:
-        """The answer. Raises CallFailed when attempts are spent, Refused when the endpoint is gone, and what makes
-        every call fail: that is raised at once for all calls that wait or come later."""
-        failures = rejections = 0
-        while True:
-            try:
-                return await self._attempt(request)
-            except CallFailed as error:
-                rejected = error.kind == "rate_limited"
-                failures, rejections = failures + (not rejected), rejections + rejected
-                if not error.again or failures >= ATTEMPTS or rejections >= REJECTED_ATTEMPTS:
-                    raise _counted(error, failures + rejections) from error
-                if self.limits.is_dead(error.kind):
-                    raise self._end(self._gone(error)) from None
-                again = error
-            self.limits.retried += 1
-            if again.kind == "disconnected" and failures <= AT_ONCE:
-                continue
-            pause = min(BACKOFF * 2 ** min(failures + rejections - 1, 10), BACKOFF_MOST) * random.uniform(0.5, 1)
-            if again.after is not None:
-                pause = again.after * random.uniform(1, 1.25)
-            await self._sleep(pause)
-
-    async def _attempt(self, request: Request) -> Completion:
-        ticket = await self.limits.acquire()
-        kind, tokens, after = None, 0, None
-        try:
-            if self._over:
-                raise self._over
-            completion = await self.inner.complete(request)
-            kind, tokens = "answer", (completion.tokens_in or 0) + (completion.tokens_out or 0)
-            return completion
-        except CallFailed as error:
-            kind, after = error.kind, error.after
-            raise
-        except GristmillError as error:
-            raise self._end(error) from None
-        finally:
-            self.limits.release(ticket, kind, tokens=tokens, after=after)
-
-    async def _sleep(self, seconds: float) -> None:
-        """Return after so many seconds, or when everything is over."""
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        timer = loop.call_later(seconds, _wake, turn)
-        self._sleeping.add(turn)
-        try:
-            await turn
-        finally:
-            timer.cancel()
-            self._sleeping.discard(turn)
-
-    def _gone(self, error: CallFailed) -> Refused:
-        limits = self.limits
-        seconds = limits.clock() - limits.failing_since
-        return Refused(
-            f"model {self.name}: {limits.in_a_row:,} calls in a row failed, none answered for {seconds:.0f} s "
-            f"(last: {error}); what was answered is kept: start again when it is back"
-        )
-
-    def _end(self, error: GristmillError) -> GristmillError:
-        """End every call with `error`, those included that wait to be sent again."""
-        if self._over is None:
-            self._over = error
-            self.limits.in_a_row = 0  # who starts again has all the time there is
-            for turn in self._sleeping:
-                _wake(turn)
-        return self._over
-
-    async def close(self) -> None:
-        """Close `inner`."""
-        await self.inner.close()
-
-
-def _wake(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
-
-
-def _counted(error: CallFailed, attempts: int) -> CallFailed:
-    if attempts < 2:
-        return error
-    message = str(error).partition(": ")[2]
-    return CallFailed(error.kind, f"{message} (after {attempts} attempts)", after=error.after)
