@@ -348,14 +348,14 @@ def test_an_endpoint_that_answers_nothing_any_more_ends_every_call(
     )
 
 
-@pytest.mark.parametrize("poisoned", [1, 20, 50])
+@pytest.mark.parametrize("poisoned", [1, 20, 50, 200])
 def test_calls_that_fail_whatever_is_done_end_with_a_reason_and_do_not_end_the_others(poisoned: int) -> None:
     """1,000 calls, of which some always meet a 500 (a prompt that the chat template cannot take): they come last."""
     _, found, seconds = ask(
         lambda sample, _: fails("server") if sample % (1000 // poisoned) == 7 % (1000 // poisoned) else 0.2, 1000
     )
     assert sum(isinstance(each, Completion) for each in found) == 1000 - poisoned
-    assert {str(each) for each in found if each is not ANSWER} == {f"server: no (after {ATTEMPTS} attempts)"}
+    assert all(str(each).startswith("server: no (after") for each in found if each is not ANSWER)
     assert seconds < 150
 
 

@@ -3,8 +3,8 @@
 `Limits` holds a number of slots, given out in the order in which they are asked for: `concurrency`, or the number that
 `knee.py` finds, from `START` up to `most`. Rejections (429, 5xx, a connection that was cut) count by their share of the
 calls sent: up to `TOLERATED` nothing is done, for a provider drops some at any load; beyond it the number of slots
-falls, and comes back slowly. With one slot left nothing is sent for a while: what Retry-After says, else `PAUSE`
-seconds and twice as long each time.
+falls, and comes back slowly. Where one at once is turned away (429), nothing is sent for a while: what
+Retry-After says, else `PAUSE` seconds and twice as long each time.
 
 A call that is in the air for `PATIENCE` times the usual latency lends its slot until it ends: a server that forgets
 some does not stop the others. No more slots are lent than there are, so at most twice `limit` calls are in the air.
@@ -110,7 +110,7 @@ class Limits:
         self.knee = Knee(self.concurrency or min(START, most), most, search=self.concurrency is None)
         self.answered = self.rejected = self.retried = 0
         self.paused = 0.0
-        self.in_a_row, self.failing_since = 0, now
+        self.in_a_row, self.failing_since, self.trusted_until = 0, now, now
         self._waiting: deque[asyncio.Future[int]] = deque()
         self._air: OrderedDict[int, float] = OrderedDict()  # when the calls in the air were sent, the oldest first
         self._lent: dict[int, float] = {}  # the same of those whose slots are lent
@@ -143,20 +143,11 @@ class Limits:
                 self.release(turn.result())
             raise
 
-    def release(
-        self,
-        ticket: int,
-        kind: str | None = None,
-        *,
-        tokens: int = 0,
-        after: float | None = None,
-        is_telling: bool = True,
-    ) -> None:
+    def release(self, ticket: int, kind: str | None = None, *, tokens: int = 0, after: float | None = None) -> None:
         """Give a slot back, to whoever waits.
 
         `kind` is `answer`, the kind of a failure, or None for a call that was cancelled; `tokens` what an answer took,
-        `after` the seconds that the server wants to be left alone; `is_telling` whether its failure
-        tells of the server: a call that failed several times before may be at fault itself.
+        `after` the seconds that the server wants to be left alone.
         """
         now = self.clock()
         self.in_flight -= 1
@@ -169,22 +160,26 @@ class Limits:
             self._answered(now - sent, tokens, now)
         elif kind in REJECTIONS or kind == "timeout":
             self.rejected += 1
-            if is_telling:
-                self.failing_since = self.failing_since if self.in_a_row else now
-                self.in_a_row += 1
-            if kind == "rate_limited" or (kind != "timeout" and is_telling):
-                self._rejected(ticket, after, now)
+            self.failing_since = self.failing_since if self.in_a_row else now
+            self.in_a_row += 1
+            if kind != "timeout":
+                self._rejected(ticket, after, now, pause=kind == "rate_limited" or after is not None)
         self._admit()
 
     def in_doubt(self, kind: str) -> bool:
-        """Whether so many calls failed and none was answered since that it is not for want of attempts; `kind` is that
-        of the last failure."""
-        return self.in_a_row >= (DEAD_TIMEOUTS if kind == "timeout" else DEAD_CALLS)
+        """Whether so many calls failed in a row, none answered, that the endpoint may be gone; `kind` is that of the
+        last failure."""
+        least = DEAD_TIMEOUTS if kind == "timeout" else DEAD_CALLS
+        return self.in_a_row >= least and self.clock() >= self.trusted_until
 
     def is_dead(self, kind: str) -> bool:
         """Whether the endpoint answers nothing any more."""
         seconds = BUSY_SECONDS if kind == "rate_limited" else DEAD_SECONDS
         return self.in_doubt(kind) and self.clock() - self.failing_since >= seconds
+
+    def trust(self) -> None:
+        """The endpoint was seen to answer: calls that fail for a while from now do so by themselves."""
+        self.in_a_row, self.trusted_until = 0, self.clock() + DEAD_SECONDS
 
     def told(self) -> dict[str, int | float]:
         """How things stand, as JSON: slots, calls in the air (of which hang), calls that wait for a slot, answers,
@@ -295,14 +290,14 @@ class Limits:
         elif self.knee.state not in ("up", "down"):
             window.go_on(now)
 
-    def _rejected(self, ticket: int, after: float | None, now: float) -> None:
+    def _rejected(self, ticket: int, after: float | None, now: float, *, pause: bool) -> None:
         window = self._window
         if ticket <= window.since:  # sent when things were otherwise
             return
         window.rejected += 1
         tolerated = TOLERATED * window.sent
         if window.rejected > tolerated + CERTAIN * sqrt(tolerated):
-            if self.knee.limit == 1:
+            if pause and self.knee.limit == 1:
                 self._pause(now, after)
             self.knee.turned_away(now)
             self._window = _Window(self._ticket)

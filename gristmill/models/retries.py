@@ -2,11 +2,10 @@
 
 A call waits without a slot of its `Limits`, for as long as Retry-After says or for `BACKOFF` and twice as long each
 time, at random, so that calls that were turned away together do not come back together. What no call would survive (a
-wrong key, an endpoint that is gone) ends all of them at once. While so many fail that the endpoint is in doubt,
-attempts do not run out: that is decided for all of them (`Limits.is_dead`), and a row's reason is its own.
-
-Not covered: telling a request that the server cannot take from a server that is out (both are 500), where every call
-fails: after a minute that counts as a server that is out.
+wrong key, an endpoint that is gone) ends all of them at once. While so many fail that the endpoint may be gone,
+attempts do not run out: it is decided for all calls together (`Limits.is_dead`). A prompt that the server cannot take
+may be a 500 as well as a server that is out; so where all are 500, a plain question decides, and if it is answered each
+call ends with its own reason.
 """
 
 import asyncio
@@ -19,9 +18,8 @@ from gristmill.models.protocol import Completion, Model, Request
 ATTEMPTS = 8
 REJECTED_ATTEMPTS = 64
 """Times a call is sent, and how often it may be turned away (429) before it counts as failed."""
-TELLING = 3
-"""Failures of a call (other than 429) that count as the server's; after more, the call itself may be the reason: a
-prompt that a chat template cannot take is a 500 too."""
+PLAIN = Request([{"role": "user", "content": "Hello"}], {"max_tokens": 1})
+"""What an endpoint is asked before it counts as gone; the answer is not kept."""
 AT_ONCE = 2
 """A connection that the server closed is worth as many new tries without a pause."""
 BACKOFF, BACKOFF_MOST = 0.5, 30.0
@@ -43,11 +41,13 @@ class Limited:
         failures = rejections = 0
         while True:
             try:
-                return await self._attempt(request, failures < TELLING)
+                return await self._attempt(request)
             except CallFailed as error:
+                if self._over:
+                    raise self._over from None
                 rejected = error.kind == "rate_limited"
                 failures, rejections = failures + (not rejected), rejections + rejected
-                if error.again and self.limits.is_dead(error.kind):
+                if error.again and self.limits.is_dead(error.kind) and not await self._answers(error.kind):
                     raise self._end(self._gone(error)) from None
                 is_spent = failures >= ATTEMPTS or rejections >= REJECTED_ATTEMPTS
                 if not error.again or (is_spent and not self.limits.in_doubt(error.kind)):
@@ -61,7 +61,7 @@ class Limited:
                 pause = again.after * random.uniform(1, 1.25)
             await self._sleep(pause)
 
-    async def _attempt(self, request: Request, is_telling: bool) -> Completion:
+    async def _attempt(self, request: Request) -> Completion:
         ticket = await self.limits.acquire()
         kind, tokens, after = None, 0, None
         try:
@@ -76,7 +76,7 @@ class Limited:
         except GristmillError as error:
             raise self._end(error) from None
         finally:
-            self.limits.release(ticket, kind, tokens=tokens, after=after, is_telling=is_telling)
+            self.limits.release(ticket, kind, tokens=tokens, after=after)
 
     async def _sleep(self, seconds: float) -> None:
         """Return after so many seconds, or when everything is over."""
@@ -89,6 +89,20 @@ class Limited:
         finally:
             timer.cancel()
             self._sleeping.discard(turn)
+
+    async def _answers(self, kind: str) -> bool:
+        """Whether an endpoint whose every call fails with a 5xx answers a plain question."""
+        if kind != "server":
+            return False
+        limits, since = self.limits, self.limits.failing_since
+        limits.failing_since = limits.clock()  # one call asks; the others go on
+        try:
+            await self.inner.complete(PLAIN)
+        except CallFailed:
+            limits.failing_since = since
+            return False
+        limits.trust()
+        return True
 
     def _gone(self, error: CallFailed) -> Refused:
         limits = self.limits
