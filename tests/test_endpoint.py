@@ -73,6 +73,7 @@ def test_a_fault_is_a_failed_call_of_its_kind(fault: str, kind: str) -> None:
     [
         ("401", r"401.*key in \$GRISTMILL_API_KEY is not accepted"),
         ("unknown-model", "check the name of the model"),
+        ("pinned", "400 Server is pinned to 'mock'.*check the name of the model"),
         ("redirect", "redirects.*example.invalid"),
     ],
 )
@@ -174,6 +175,22 @@ def test_a_budget_stops_with_the_rows_so_far_and_goes_on_when_raised(tmp_path: P
         assert stats(url)["requests"] == 400
     assert 15 <= some.num_rows < 60
     assert pq.read_table(out).slice(0, some.num_rows).equals(some)
+
+
+def test_choices_that_do_not_come_have_rows_that_say_so(
+    tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.parquet"
+    with mock_server("--choices", "1") as url:
+        arguments = [template, "-m", f"{url}#m", "-o", out, "--run", tmp_path / "r", "--limit", 10, "-n", 3]
+        assert generate(*arguments, "--together") == 1
+        assert "10 missing" in capsys.readouterr().err
+    rows = pq.read_table(out).to_pylist()
+    assert [row["sample"] for row in rows] == [0, 1, 2] * 10
+    assert [row["error"] is None and row["response"] is not None for row in rows] == [True, False, False] * 10
+    assert {row["error"] for row in rows if row["sample"]} == {
+        "missing: 1 of 3 choices came; the server does not take `n`: leave out --together"
+    }
 
 
 def test_too_many_failures_stop_the_run(tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]) -> None:

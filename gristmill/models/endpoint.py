@@ -34,6 +34,7 @@ KEEP_ALIVE = 4.0
 
 _TOO_LONG = ("context_length", "context length", "context window", "maximum context", "too long", "too many tokens")
 _FILTERED = ("content_filter", "content management policy", "content policy", "safety system")
+_NO_MODEL = ("server is pinned to", "model_not_found")
 _QUOTA = ("insufficient_quota", "billing", "exceeded your current quota")
 
 
@@ -139,7 +140,7 @@ class Endpoint:
         if status in (401, 403):
             state = "is not accepted" if os.environ.get(self.key_env) else "is not set"
             return UsageError(f"{where}: {status} {said}; the key in ${self.key_env} {state}")
-        if status in (404, 405):
+        if status in (404, 405) or (status == 400 and any(sign in lower for sign in _NO_MODEL)):
             return UsageError(f"{where}: {status} {said}; check the name of the model and that the URL ends in /v1")
         if status == 429:
             if any(sign in lower for sign in _QUOTA):
