@@ -153,6 +153,30 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(tmp_path: Path, templa
     assert not old & {line["request"] for line in lines if line["received"] > at}
 
 
+def test_two_processes_on_one_run_send_each_request_once(tmp_path: Path, template: Path) -> None:
+    with mock_server("--latency", "0.05") as url:
+        command = [
+            sys.executable,
+            "-m",
+            "gristmill",
+            "generate",
+            template,
+            "-m",
+            f"{url}#mock",
+            "--run",
+            tmp_path / "r",
+        ]
+        outs = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+        started = [
+            subprocess.Popen([*command, "-o", out, "--concurrency", "16"], stderr=subprocess.DEVNULL) for out in outs
+        ]
+        assert [process.wait() for process in started] == [0, 0]
+        counted = stats(url)
+    first, second = map(pq.read_table, outs)
+    assert first.equals(second) and first.num_rows == 400
+    assert (counted["requests"], counted["answered_twice"]) == (400, 0)
+
+
 def test_structured_answers_from_a_server(tmp_path: Path, template: Path) -> None:
     schema = tmp_path / "s.json"
     schema.write_text('{"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}')
