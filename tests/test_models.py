@@ -1,6 +1,8 @@
 """Requests, answers, the calls ledger, limits, budgets and structured answers: without a server."""
 
 import asyncio
+import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -218,6 +220,34 @@ def test_a_stream_that_is_left_cancels_what_is_in_the_air() -> None:
     stream = completions((model, asked(sample=number)) for number in range(10))
     stream.close()  # before it began
     assert not model.requests
+
+
+def test_a_call_that_is_cancelled_gives_its_claim_up(tmp_path: Path) -> None:
+    async def run() -> tuple[set[bytes], set[bytes]]:
+        calls, others = Calls(tmp_path), Calls(tmp_path)
+        model = Cached(Scripted(lambda _: raw("x"), delay=60), calls)
+        key = keys(asked(), model.identity).cut
+        early, late = (asyncio.ensure_future(model.complete(asked())) for _ in range(2))
+        await asyncio.sleep(0.01)
+        held = others.claim([key])
+        for task in (early, late):
+            task.cancel()
+        await asyncio.gather(early, late, return_exceptions=True)
+        await asyncio.to_thread(calls.flush)
+        return held, others.claim([key])
+
+    held, free = asyncio.run(run())
+    assert not held and len(free) == 1
+
+
+def test_claims_of_a_process_elsewhere_stand_until_its_lease_ends(tmp_path: Path) -> None:
+    calls = Calls(tmp_path)
+    with sqlite3.connect(calls.path) as db:
+        for name, left in (("gone", -1), ("there", 60)):
+            db.execute("INSERT INTO workers VALUES (?, 'elsewhere', 1, '', ?)", (name, time.time() + left))
+            db.execute("INSERT INTO claims VALUES (?, ?)", (name.encode(), name))
+    assert calls.claim([b"gone", b"there", b"free"]) == {b"gone", b"free"}
+    assert not Calls(tmp_path).claim([b"gone", b"there", b"free"])
 
 
 # Budgets
