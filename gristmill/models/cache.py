@@ -89,11 +89,13 @@ class Cached:
         asked, self._asked = self._asked, []
         asked = [each for each in asked if not each[2].done()]  # those that were cancelled
         try:
+            before = self.calls.version()
             answers = self._answers(asked)
             unknown = [known.cut for known, _, _ in asked if known.cut not in answers]
             ours = self.calls.claim(unknown) if unknown else set()
-            # What another gave up just before was answered just before.
-            late = self._answers([each for each in asked if each[0].cut in ours]) if ours else {}
+            late: dict[bytes, bytes] = {}
+            if ours and self.calls.version() != before:  # what another gave up meanwhile was answered meanwhile
+                late = self._answers([each for each in asked if each[0].cut in ours])
         except (GristmillError, sqlite3.Error) as error:
             for _, _, found in asked:
                 found.set_exception(error)

@@ -156,6 +156,11 @@ class Calls:
             found.update((key, self._unwritten[key]) for key in keys if key in self._unwritten)
         return found
 
+    def version(self) -> int:
+        """Another number after something else wrote to the ledger (this process's writer included)."""
+        found: int = self._reader.rows("PRAGMA data_version")[0][0]
+        return found
+
     def claim(self, keys: Sequence[bytes]) -> set[bytes]:
         """Claim requests that have no answer, by one of their keys. Those that are now to be sent, if `find` still has
         no answer; the others are in the air. What was claimed is to be given up."""
