@@ -111,7 +111,7 @@ def _telling(files: Iterable[Path]) -> list[Path]:
 
 
 def _narrow(places: Sequence[Place], columns: list[str], match: Any) -> list[Row]:
-    wanted = ["id", "copy", "source_file", "source_row"]
+    wanted = ["id", "copy", "source_file", "source_row", "parents"]
     found = []
     for path in (path for place in places for path in place.files):
         there = [name for name in wanted if name in pq.read_schema(path).names]
@@ -151,7 +151,7 @@ def _asked(places: Sequence[Place], row: str) -> Row | None:
 
 
 def _by_place(places: Sequence[Place], file: str, number: int) -> list[tuple[str, int]]:
-    """The keys of row `number` of the source files that end so."""
+    """The keys of row `number` of the source files that end so; not of what was made from that row."""
 
     def match(table: pa.Table) -> pa.Array:
         ends = pc.ends_with(table["source_file"].cast(pa.large_string()), file)
@@ -160,6 +160,8 @@ def _by_place(places: Sequence[Place], file: str, number: int) -> list[tuple[str
     found = [each for each in _narrow(places, ["source_row", "source_file"], match) if each.get("id")]
     found = [each for each in found if is_end(str(each["source_file"]), file)]
     found = [each for each in found if each["source_file"] == file] or found
+    ids = {each["id"] for each in found}
+    found = [each for each in found if not ids & set(each.get("parents") or ())] or found
     exact = {(each["id"], each["copy"]) for each in found if each.get("copy") is not None}
     # A table that is not numbered yet has no `copy`: it adds a key only for a row that no numbered table has.
     numbered = {id for id, _ in exact}

@@ -100,7 +100,8 @@ def _reason(row: Row, facts: Row) -> str:
     named = {"below": rule.removeprefix("below_"), "contaminated": facts.get("rule")}.get(rule.split("_")[0])
     measure = facts.get("measure") or named or "value"
     if limit is None or value is None:
-        return f"{measure} {number(value)}"
+        said = next((facts[name] for name in ("error", "verdict") if isinstance(facts.get(name), str)), None)
+        return said or f"{measure} {number(value)}"
     sign = "<" if value < limit else ">" if value > limit else ">="
     return f"{measure} {number(value)} {sign} {number(limit)}"
 

@@ -8,6 +8,7 @@ import yaml
 from gristmill.cli.init import KINDS
 from gristmill.cli.main import run
 from gristmill.filter.rules_file import read_rules
+from gristmill.generate.op_file import op_of
 from gristmill.generate.templates import prompt_source
 from gristmill.score.judge_file import read_judge
 from gristmill.score.reward import read_reward
@@ -64,6 +65,12 @@ def test_a_shipped_template_is_copied(tmp_path: Path) -> None:
     assert prompt_source(path).name == "personas"
 
 
+def test_a_shipped_transform_is_copied(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert not ran("init", "op:restyle", "-o", str(path))
+    assert op_of(None, path).name == "restyle"
+
+
 def test_nothing_is_replaced_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("mine")
@@ -84,7 +91,7 @@ def test_without_a_kind_everything_is_listed(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], "allowed are template, rules, fake, models, judge, reward and library:NAME"),
+        (["nonsense"], "allowed are template, rules, fake, models, judge, reward, library:NAME and op:NAME"),
         (["library:nonsense"], "no such template; there are"),
         (["fake", "-o", "."], "is a directory"),
         (["fake", "-o", "missing/fake.yaml"], "missing"),

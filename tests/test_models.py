@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from gristmill.models.answer import parse_answer, split_thinking
 from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
-from gristmill.models.drive import completions, wait
-from gristmill.models.limits import Limits
+from gristmill.models.drive import completions, finished, wait
+from gristmill.models.limits import GOES_ON, Limits
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import body, keys
 from gristmill.models.retries import Limited
@@ -248,6 +249,20 @@ def test_claims_of_a_process_elsewhere_stand_until_its_lease_ends(tmp_path: Path
             db.execute("INSERT INTO claims VALUES (?, ?)", (name.encode(), name))
     assert calls.claim([b"gone", b"there", b"free"]) == {b"gone", b"free"}
     assert not Calls(tmp_path).claim([b"gone", b"there", b"free"])
+
+
+def test_what_goes_on_with_begun_work_gets_the_next_slot() -> None:
+    model = Scripted(lambda _: raw("x"))
+    limited = Limited(model, Limits(concurrency=1))
+
+    async def work(name: str) -> None:
+        await limited.complete(asked(f"{name} begins"))
+        GOES_ON.set(True)
+        await limited.complete(asked(f"{name} goes on"))
+
+    assert list(finished(partial(work, name) for name in "abc")) == [None] * 3
+    order = [request.messages[0]["content"] for request in model.requests]
+    assert order == ["a begins", "b begins", "a goes on", "b goes on", "c begins", "c goes on"]
 
 
 # Budgets

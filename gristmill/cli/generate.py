@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli.asked import Models, account, expected, ladder, sampling_fields
+from gristmill.cli.filter import share
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gristmill.generate.estimate import Answerer
     from gristmill.generate.sample import Plan, Row
     from gristmill.generate.templates import PromptSource
-    from gristmill.models.calls import Calls
     from gristmill.models.protocol import Model
 
 
@@ -72,8 +73,6 @@ def generate(
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
     from gristmill.models.calls import Calls
-    from gristmill.models.drive import wait
-    from gristmill.models.named import entries, prices_of, ready
     from gristmill.models.structured import Structured
     from gristmill.parquet import check_replaceable
     from gristmill.progress import shown
@@ -84,8 +83,8 @@ def generate(
     limited = {"max_tokens": max_tokens} if max_tokens else {}
     plan = Plan(
         n=n,
-        temperatures=_ladder(temperature),
-        sampling={**found.sampling, **_sampling(sampling), **limited},
+        temperatures=ladder(temperature),
+        sampling={**found.sampling, **sampling_fields(sampling), **limited},
         seed=seed,
         together=together,
     )
@@ -95,22 +94,15 @@ def generate(
         raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
     if out is not None:
         check_replaceable(out, "generate", force=force)
-    known = entries(models)
-    prices = {spec: price for spec in model if (price := prices_of(spec, known))}
-    calls = Calls(run)
-    if dry_run:
-        told = _estimated(found, model, plan, limit, calls, models)
-        typer.echo(json.dumps(told) if as_json else _expected(told))
-        return
-    asked = [
-        ready(spec, calls=calls, budget=budget, concurrency=concurrency, timeout=timeout, models=models)
-        for spec in model
-    ]
-    shape = _schema(schema) if schema else found.schema
-    if shape:
-        asked = [Structured(each, shape) for each in asked]
-    priced = {each.name: prices[spec] for spec, each in zip(model, asked, strict=True) if spec in prices}
-    try:
+    with Models(Calls(run), budget, concurrency=concurrency, timeout=timeout, file=models) as opened:
+        if dry_run:
+            told = _estimated(found, opened.answerers(model), plan, limit)
+            typer.echo(json.dumps(told) if as_json else expected(told))
+            return
+        asked = [opened.open(spec) for spec in model]
+        shape = _schema(schema) if schema else found.schema
+        if shape:
+            asked = [Structured(each, shape) for each in asked]
         if preview:
             _show(islice(found, preview), asked, plan)
             return
@@ -126,34 +118,12 @@ def generate(
                 run=Run(run),
                 goal=goal,
                 budget=budget,
-                prices=priced,
+                prices=opened.prices,
                 source=source,
                 force=force,
                 say=say,
             )
-    finally:
-        for each in asked:
-            wait(each.close())
     typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
-
-
-def _ladder(text: str | None) -> list[float]:
-    """The temperatures of a flag."""
-    try:
-        return [float(each) for each in text.split(",")] if text else []
-    except ValueError:
-        raise UsageError(f"--temperature {text}: write numbers with commas, as in 0.3,0.7,1.0") from None
-
-
-def _sampling(values: list[str] | None) -> dict[str, Any]:
-    """Fields of the request from NAME=VALUE flags; a value is JSON where it can be read as such."""
-    fields = {}
-    for name, value in pairs("--sampling", values).items():
-        try:
-            fields[name] = json.loads(value)
-        except json.JSONDecodeError:
-            fields[name] = value
-    return fields
 
 
 def _schema(path: Path) -> dict[str, Any]:
@@ -166,34 +136,13 @@ def _schema(path: Path) -> dict[str, Any]:
     return found
 
 
-def _estimated(
-    found: PromptSource, specs: Sequence[str], plan: Plan, limit: int | None, calls: Calls, models: Path | None
-) -> dict[str, Any]:
+def _estimated(found: PromptSource, answerers: Sequence[Answerer], plan: Plan, limit: int | None) -> dict[str, Any]:
     """What a generation will take, from the prompts and from what the ledger knows of the models."""
-    from gristmill.generate.estimate import Answerer, estimate
-    from gristmill.models.named import base_model, entries, prices_of
+    from gristmill.generate.estimate import estimate
 
-    known = entries(models)
-    answerers = []
-    for spec in specs:
-        model, _ = base_model(spec, known)
-        mean = calls.tokens_a_call(calls.model(model.identity, model.name))
-        answerers.append(Answerer(model.name, prices_of(spec, known), mean))
     count = found.count(limit)
     told = estimate(found, min(limit or count.asked, count.asked), answerers, plan)
     return {"source": str(count), **told}
-
-
-def _expected(told: dict[str, Any]) -> str:
-    """An estimate for a terminal."""
-    lines = [told["source"], f"{told['prompts']:,} prompts, {told['calls']:,} calls"]
-    for model in told["models"]:
-        most = "at most " if model["at_most"] else ""
-        out = "unknown (no answer of it yet, no --max-tokens)" if model["tokens_out"] is None else ""
-        out = out or f"{most}{model['tokens_out']:,}"
-        cost = "no price known" if model["cost"] is None else f"{most}{model['cost']:,.4f}"
-        lines.append(f"  {model['model']}: tokens in about {model['tokens_in']:,}, out {out}; cost {cost}")
-    return "\n".join(lines)
 
 
 def _show(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> None:
@@ -215,12 +164,7 @@ def _printed(summary: dict[str, Any], out: Path) -> str:
     rows, kept = summary["rows"], summary["rows_kept"]
     lines = [f"{rows:,} rows" if kept is None else f"{kept:,} of {rows:,} rows pass ({kept / rows:.1%})"]
     lines[0] += f" in {out}"
-    words = f"{summary['calls'] - summary['hits']:,} calls sent, {summary['hits']:,} answered by the ledger"
-    lines.append(f"{words}; tokens {summary['tokens_in']:,} in, {summary['tokens_out']:,} out")
-    if summary["cost"] is not None:
-        each = f", {summary['cost'] / kept:.6f} a kept row" if kept else ""
-        lines.append(f"cost {summary['cost']:.4f}{each}")
-    lines += [f"  {count:>9,}  failed: {kind}" for kind, count in summary["failed"].items()]
+    lines += account(summary, kept)
     for rung in summary["by"] if len(summary["by"]) > 1 or kept is not None else ():
         temperature = "" if rung["temperature"] is None else f" at {rung['temperature']:g}"
         passed = f", {rung['kept']:,} of {rung['taken']:,} pass ({rung['yield']:.1%})" if "yield" in rung else ""

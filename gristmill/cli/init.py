@@ -22,7 +22,8 @@ KINDS = {
 
 def init(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward or library:NAME.")
+        str | None,
+        typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward, library:NAME or op:NAME."),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
@@ -43,19 +44,31 @@ def init(
 
 def _example(kind: str) -> Path:
     from gristmill.generate.library import PREFIX, library_path
+    from gristmill.generate.ops import OPS, op_names
 
     if kind.startswith(PREFIX):
         return library_path(kind)
+    if kind.startswith(OP) and kind.removeprefix(OP) in op_names():
+        return OPS / f"{kind.removeprefix(OP)}.yaml"
     if kind not in KINDS:
-        raise UsageError(f"init {kind}: allowed are {', '.join(KINDS)} and {PREFIX}NAME (gristmill init lists them)")
+        raise UsageError(
+            f"init {kind}: allowed are {', '.join(KINDS)}, {PREFIX}NAME and {OP}NAME (gristmill init lists them)"
+        )
     return EXAMPLES / f"{kind}.yaml"
+
+
+OP = "op:"
+"""What a shipped transform is named with."""
 
 
 def _listed() -> list[str]:
     """The kinds, and the shipped templates with the number of prompts that each can make."""
     from gristmill.generate.library import PREFIX, library
+    from gristmill.generate.op_file import Op
+    from gristmill.generate.ops import OPS, op_names
 
     lines = [f"{kind:<26} {what}" for kind, what in KINDS.items()]
     for name, size, template in library():
         lines.append(f"{PREFIX + name:<26} {size:>11,} prompts   {template.description}")
+    lines += [f"{OP + name:<26} {Op.load(OPS / f'{name}.yaml').description}" for name in op_names()]
     return lines

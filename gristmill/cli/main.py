@@ -23,6 +23,7 @@ from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.transform import transform
 from gristmill.cli.vote import vote
 from gristmill.cli.weights import weights
 from gristmill.cli.why import why
@@ -51,6 +52,7 @@ def _main(version: bool = typer.Option(False, "--version", callback=_version, is
 app.command("demo")(demo)
 app.command("filter")(filter_command)
 app.command("generate")(generate)
+app.command("transform")(transform)
 app.command("score")(score)
 app.command("vote")(vote)
 app.command("rollout")(rollout)

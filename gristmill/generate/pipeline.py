@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,7 @@ from gristmill.generate.accept import Step, accept
 from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
 from gristmill.generate.tally import Tally
 from gristmill.models.budget import Budget, Prices
-from gristmill.models.protocol import Model
+from gristmill.models.protocol import Completion, Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
 from gristmill.records import CARRIED, SCHEMAS
@@ -107,12 +107,24 @@ def generate_rows(
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
         if rows:
-            params = {"inputs": [source], "plan": _told(plan), "models": [model.name for model in models]}
+            params = {"inputs": [source], "plan": plan_told(plan), "models": [model.name for model in models]}
             counts = {name: summary[name] for name in ("rows", "rows_kept", "calls", "failed", "cost")}
             run.output(out, "generate", params=params, counts=counts, beside=file)
     if stop:
         raise stop
     return summary
+
+
+class Made(NamedTuple):
+    """Rows, and the calls they took, in order."""
+
+    calls: Sequence[tuple[Candidate, Completion]]
+    rows: Callable[[float | None], Iterable[Row]]
+    """The rows, given what the calls cost; None where no price is known."""
+
+
+def _made(asked: tuple[Candidate, Completion]) -> Made:
+    return Made([asked], lambda cost: rows_of(*asked, cost))
 
 
 class Asking:
@@ -125,13 +137,18 @@ class Asking:
 
     def rows(self, asked: Iterable[Candidate]) -> Iterator[Row]:
         """The rows of candidates, counted; ends early when something stops the calls."""
+        return self.counted(map(_made, answered(asked)))
+
+    def counted(self, made: Iterable[Made]) -> Iterator[Row]:
+        """The rows, numbered, their calls counted; ends early when something stops the calls."""
         try:
-            for candidate, completion in answered(asked):
-                cost = self.tally.add(candidate, completion)
-                yield from map(self.copies.numbered, rows_of(candidate, completion, cost))
+            for calls, rows in made:
+                costs = [cost for call in calls if (cost := self.tally.add(*call)) is not None]
+                yield from map(self.copies.numbered, rows(sum(costs) if costs else None))
                 progress.advance(1)
-                if refusal := self._refusal():
-                    raise refusal
+                if refusal := self._refusal():  # not raised: its traceback would keep the calls in the air
+                    self.stop = refusal
+                    return
         except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
             self.stop = stop
 
@@ -178,7 +195,8 @@ def _schema(prompt: Row) -> pa.Schema:
     return marked(pa.schema([*SCHEMAS["sample"], *carried]))
 
 
-def _told(plan: Plan) -> dict[str, Any]:
+def plan_told(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON."""
     return {
         "n": plan.n,
         "temperatures": list(plan.temperatures),

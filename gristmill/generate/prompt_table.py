@@ -18,6 +18,9 @@ from gristmill.shapes import kind_of_record, row_of
 
 Row = dict[str, Any]
 
+HELD_BY = "_held_by"
+"""Where a prompt was read from a row of ours that has another id (a question that was transformed), that id."""
+
 MAX_BAD = 0.01
 """Share of rows that may be unusable."""
 
@@ -90,7 +93,8 @@ class PromptTable:
                 read.rows += 1
                 id = row_id("prompt", row)
                 key = bytes.fromhex(id[3:])
-                yield {**row, "id": id, "copy": copies[key], "source_file": file, "source_row": number}
+                place = {"source_file": file, "source_row": number}
+                yield {**row, "id": id, "copy": copies[key], **place, **_held_by(record, id)}
                 copies[key] += 1
 
     def _row(self, record: Any) -> Row | None:
@@ -104,3 +108,8 @@ class PromptTable:
             raise BadRow("the prompt is empty; allowed: text")
         wanted = [*SCHEMAS["prompt"].names, *sorted(self._carried)]
         return {name: row.get(name) for name in wanted}
+
+
+def _held_by(record: Any, id: str) -> Row:
+    found = record.get("id")
+    return {HELD_BY: found} if isinstance(found, str) and found.startswith("g1:") and found != id else {}

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from gristmill.errors import UsageError
+from gristmill.generate.prompt_table import HELD_BY
 from gristmill.models.drive import Job, completions
 from gristmill.models.protocol import Choice, Completion, Model, Request
 from gristmill.records import row_id
@@ -67,7 +68,7 @@ def candidates(prompts: Iterable[Row], models: Sequence[Model], plan: Plan) -> I
     """The candidates of prompts (PROMPT rows), in the order in which they count: by prompt, sample, rung, model."""
     rounds = 1 if plan.together else plan.n
     for prompt in prompts:
-        messages = [_sent(message) for message in prompt["prompt"]]
+        messages = [sent(message) for message in prompt["prompt"]]
         tools = orjson.loads(prompt["tools"]) if prompt.get("tools") else None
         first = 0
         for number in range(rounds):
@@ -115,9 +116,9 @@ def rows_of(candidate: Candidate, completion: Completion, cost: float | None = N
     What all choices took together (tokens, cost) stands on the first, so that sums are right.
     """
     prompt, request = candidate.prompt, candidate.request
-    row = {name: value for name, value in prompt.items() if name not in ("id", "copy", "meta")}
+    row = {name: value for name, value in prompt.items() if name not in ("id", "copy", "meta", HELD_BY)}
     row |= {
-        "parents": [prompt["id"]],
+        "parents": [prompt["id"], *filter(None, [prompt.get(HELD_BY)])],
         "model": candidate.model.name,
         "sampling": orjson.dumps(request.sampling).decode(),
         "tokens_in": completion.tokens_in,
@@ -161,15 +162,15 @@ class Copies:
         self._seen: dict[bytes, int] = {}
 
     def numbered(self, row: Row) -> Row:
-        """The row with its key first."""
-        id = row_id("sample", row)
+        """The row with its key first; one that has an `id` keeps it."""
+        id = row.get("id") or row_id("sample", row)
         digest = bytes.fromhex(id[3:])
         copy = self._seen.get(digest, 0)
         self._seen[digest] = copy + 1
-        return {"id": id, "copy": copy, **row}
+        return {**row, "id": id, "copy": copy}
 
 
-def _sent(message: Mapping[str, Any]) -> dict[str, Any]:
+def sent(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as it is sent: what it carries in `extra` (tool calls, names) goes beside its role and content."""
     extra = orjson.loads(message["extra"]) if message.get("extra") else {}
     return {"role": message["role"], "content": message["content"], **extra}

@@ -1,5 +1,7 @@
 """Many calls at once, from ordinary code: a background event loop, and answers in the order of the requests.
 
+`completions` is for work that is one call; `finished` for work that needs several, one after the other.
+
 One event loop per process does the waiting, in a thread of its own, so that scripts, notebooks and trainers can all
 call models. `completions` hands it requests in small groups, keeps as many unfinished as the models can use, and
 gives back answers in order. A slow call does not hold the others up: up to `WAITING` finished ones wait in memory.
@@ -10,8 +12,9 @@ Not covered: how many calls are in the air at once (`limits.py`), what they cost
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from threading import Condition, Lock, Thread
 from typing import Any, TypeVar
@@ -21,12 +24,13 @@ from gristmill.models.protocol import Completion, Model, Request
 
 T = TypeVar("T")
 Job = tuple[Model, Request]
+Work = Callable[[], Coroutine[Any, Any, T]]
 
 GROUP = 64
-"""Requests handed to the loop at once."""
+"""Pieces of work handed to the loop at once."""
 
 UNFINISHED = 4_096
-"""Requests that are with the loop: in the air, waiting for their turn or to be asked again."""
+"""Pieces of work that are with the loop: calls in the air, waiting for their turn or to be asked again."""
 
 WAITING = 65_536
 """Answers that may wait for an earlier one; some 2 KB each."""
@@ -56,10 +60,10 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
 
 
 class _Group:
-    """Requests handed over together, and what became of each: an answer, or an error that ends the stream."""
+    """Work handed over together, and what became of each piece: a result, or an error that ends the stream."""
 
     def __init__(self, size: int):
-        self.results: list[Completion | BaseException | None] = [None] * size
+        self.results: list[Any] = [None] * size
         self.missing = size
 
 
@@ -73,21 +77,17 @@ class _Stream:
         self.ended = False  # an error came that no later call survives
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, jobs: list[Job], group: _Group) -> None:
-        """On the loop: begin the calls of a group."""
+    def start(self, works: list[Work[Any]], group: _Group) -> None:
+        """On the loop: begin the work of a group."""
         loop = asyncio.get_running_loop()
-        for place, job in enumerate(jobs):
-            task = loop.create_task(self._call(job, group, place))
+        for place, work in enumerate(works):
+            task = loop.create_task(self._do(work, group, place))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    async def _call(self, job: Job, group: _Group, place: int) -> None:
-        model, request = job
-        result: Completion | BaseException
+    async def _do(self, work: Work[Any], group: _Group, place: int) -> None:
         try:
-            result = await model.complete(request)
-        except CallFailed as error:
-            result = Completion(error=str(error))
+            result = await work()
         except BaseException as error:  # noqa: BLE001  raised again by the consumer, in its thread
             result = error
         with self.changed:
@@ -119,20 +119,33 @@ def _rare_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Iterator[Completion]:
-    """The answer to each request, in their order; a call that failed gives a completion with an `error`.
+async def answer(model: Model, request: Request) -> Completion:
+    """The answer to a request; a call that failed gives a completion with an `error`."""
+    try:
+        return await model.complete(request)
+    except CallFailed as error:
+        return Completion(error=str(error))
 
-    `jobs` is read as far ahead as calls can be made. Raises, where the first call that has no answer would be, what
-    ended the stream: UsageError, Refused, OutOfSpace; calls in the air are answered first. What `jobs` raises comes
-    after the answers to all that it gave before. Closing the iterator early cancels what is in the air.
+
+def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Iterator[Completion]:
+    """The `answer` to each request, in their order. `jobs` and errors: as `finished` has it."""
+    return finished((partial(answer, *job) for job in jobs), unfinished=unfinished)
+
+
+def finished(works: Iterable[Work[T]], *, unfinished: int = UNFINISHED) -> Iterator[T]:
+    """The result of each piece of work, in their order; a piece is a function that begins it on the loop.
+
+    `works` is read as far ahead as calls can be made. Raises, where the first piece without a result would be, what
+    ended the stream: UsageError, Refused, OutOfSpace; calls in the air are answered first. What `works` raises comes
+    after the results of all that it gave before. Closing the iterator early cancels what is in the air.
     """
     with _rare_collections():
-        yield from _completions(jobs, unfinished)
+        yield from _finished(works, unfinished)
 
 
-def _completions(jobs: Iterable[Job], unfinished: int) -> Iterator[Completion]:
+def _finished(works: Iterable[Work[T]], unfinished: int) -> Iterator[T]:
     loop, stream = background(), _Stream()
-    source, over = iter(jobs), False
+    source, over = iter(works), False
     failure: Exception | None = None
     try:
         while True:
@@ -143,14 +156,14 @@ def _completions(jobs: Iterable[Job], unfinished: int) -> Iterator[Completion]:
                 more = more and stream.waiting <= WAITING
                 head = stream.groups[0] if stream.groups and not stream.groups[0].missing else None
             if more:
-                group_jobs, failure = _taken(source)
-                over = len(group_jobs) < GROUP
-                if group_jobs:
-                    group = _Group(len(group_jobs))
+                some, failure = _taken(source)
+                over = len(some) < GROUP
+                if some:
+                    group = _Group(len(some))
                     with stream.changed:
                         stream.groups.append(group)
-                        stream.unfinished += len(group_jobs)
-                    loop.call_soon_threadsafe(stream.start, group_jobs, group)
+                        stream.unfinished += len(some)
+                    loop.call_soon_threadsafe(stream.start, some, group)
             if head:
                 with stream.changed:
                     stream.groups.popleft()
@@ -164,14 +177,14 @@ def _completions(jobs: Iterable[Job], unfinished: int) -> Iterator[Completion]:
         raise failure
 
 
-def _taken(source: Iterator[Job]) -> tuple[list[Job], Exception | None]:
-    """The next group of jobs: fewer than a group at the end, or before what the source raised."""
-    jobs: list[Job] = []
+def _taken(source: Iterator[Work[T]]) -> tuple[list[Work[T]], Exception | None]:
+    """The next group of works: fewer than a group at the end, or before what the source raised."""
+    works: list[Work[T]] = []
     try:
-        jobs.extend(islice(source, GROUP))  # keeps what came before an error
+        works.extend(islice(source, GROUP))  # keeps what came before an error
     except Exception as error:  # noqa: BLE001  raised again when those before it are answered
-        return jobs, error
-    return jobs, None
+        return works, error
+    return works, None
 
 
 def _may_go_on(stream: _Stream, over: bool, unfinished: int) -> bool:
@@ -181,12 +194,11 @@ def _may_go_on(stream: _Stream, over: bool, unfinished: int) -> bool:
     return not (over or stream.ended) and stream.unfinished <= unfinished - GROUP and stream.waiting <= WAITING
 
 
-def _checked(group: _Group) -> Iterator[Completion]:
-    """The answers of a group, up to the error that ended the stream."""
+def _checked(group: _Group) -> Iterator[Any]:
+    """The results of a group, up to the error that ended the stream."""
     for result in group.results:
-        if isinstance(result, Completion):
-            yield result
-        elif isinstance(result, asyncio.CancelledError):
+        if isinstance(result, asyncio.CancelledError):
             raise GristmillError("a call was cancelled")
-        elif result is not None:
+        if isinstance(result, BaseException):
             raise result
+        yield result

@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -44,6 +45,10 @@ BUSY_SECONDS = 300.0
 """Instead of DEAD_SECONDS while the answers are 429: the server is there, and a quota may take minutes to come back."""
 
 Clock = Callable[[], float]
+
+GOES_ON: ContextVar[bool] = ContextVar("goes_on", default=False)
+"""Set where a call goes on with work that calls before it began: it gets the next slot, before fresh work. So a budget
+that is spent leaves little that is half done."""
 
 
 class Bucket:
@@ -130,11 +135,15 @@ class Limits:
         return self.knee.limit
 
     async def acquire(self) -> int:
-        """Wait for a slot; the ticket to give back with `release`."""
+        """Wait for a slot, in the order in which they are asked for; what goes on with begun work comes first. The
+        ticket to give back with `release`."""
         if not self._waiting and self._has_room() and not self._delay():
             return self._take()
         turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        if GOES_ON.get():
+            self._waiting.appendleft(turn)
+        else:
+            self._waiting.append(turn)
         self._admit()
         try:
             return await turn

@@ -4,7 +4,7 @@ A policy is trained on a *proxy* reward and looked at with a *gold* score that i
 outputs to a fixed set of prompts. The gap is the proxy less the gold, each in units of its spread over the prompts at
 the start, so that scales do not matter. While the proxy tells the truth, the gap stays where it was. Two tiers:
 
-- **warn**: a one-sided CUSUM on the standardised gap (k = 0.5, h = 8) has crossed its threshold. The gap is measured
+- **warn**: a one-sided CUSUM on the standardised gap (k = 0.5, h = 9) has crossed its threshold. The gap is measured
   against its mean and spread over the first evaluations, widened for how few they are and for autocorrelation.
 - **halt**: it has, and for two evaluations the proxy rose since the drift began while the gold, over ten evaluations at
   least, did not. A gap that grows while the gold rises is the price of optimising a noisy proxy, and only warned of.
@@ -31,7 +31,7 @@ LEAST = 10
 """The fewest evaluations that say whether the gold rises."""
 SLACK = 0.5
 """The standardised drift that the CUSUM lets pass (k)."""
-THRESHOLD = 8.0
+THRESHOLD = 9.0
 """The sum above which it warns (h)."""
 CAP = 3.0
 """The most that one evaluation adds, before the slack."""

@@ -1,0 +1,117 @@
+"""What the verbs that ask models share: flags of sampling, models with ledger and budget, accounts of calls."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from gristmill.cli.filter import pairs
+from gristmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gristmill.generate.estimate import Answerer
+    from gristmill.models.budget import Budget, Prices
+    from gristmill.models.calls import Calls
+    from gristmill.models.protocol import Model
+
+
+class Models:
+    """The models that a command asks, closed when it ends. `prices` are by the name of the model."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        budget: Budget,
+        *,
+        concurrency: int | None = None,
+        timeout: float | None = None,
+        file: Path | None = None,
+    ):
+        self.calls, self.budget, self.file = calls, budget, file
+        self.concurrency, self.timeout = concurrency, timeout
+        self.prices: dict[str, Prices] = {}
+        self._opened: list[Model] = []
+
+    def open(self, spec: str) -> Model:
+        """A MODEL, ready to be asked."""
+        from gristmill.models.named import entries, prices_of, ready
+
+        model = ready(
+            spec,
+            calls=self.calls,
+            budget=self.budget,
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+            models=self.file,
+        )
+        self._opened.append(model)
+        if (prices := prices_of(spec, entries(self.file))) is not None:
+            self.prices[model.name] = prices
+        return model
+
+    def answerers(self, specs: Sequence[str]) -> list[Answerer]:
+        """What is known of models before they are asked."""
+        from gristmill.generate.estimate import Answerer
+        from gristmill.models.named import base_model, entries, prices_of
+
+        known = entries(self.file)
+        found = []
+        for spec in specs:
+            model, _ = base_model(spec, known)
+            mean = self.calls.tokens_a_call(self.calls.model(model.identity, model.name))
+            found.append(Answerer(model.name, prices_of(spec, known), mean))
+        return found
+
+    def __enter__(self) -> Models:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        from gristmill.models.drive import wait
+
+        for model in self._opened:
+            wait(model.close())
+
+
+def ladder(text: str | None) -> list[float]:
+    """The temperatures of a flag."""
+    try:
+        return [float(each) for each in text.split(",")] if text else []
+    except ValueError:
+        raise UsageError(f"--temperature {text}: write numbers with commas, as in 0.3,0.7,1.0") from None
+
+
+def sampling_fields(values: list[str] | None) -> dict[str, Any]:
+    """Fields of the request from NAME=VALUE flags; a value is JSON where it can be read as such."""
+    fields = {}
+    for name, value in pairs("--sampling", values).items():
+        try:
+            fields[name] = json.loads(value)
+        except json.JSONDecodeError:
+            fields[name] = value
+    return fields
+
+
+def expected(told: dict[str, Any]) -> str:
+    """An estimate for a terminal."""
+    lines = [told["source"], f"{told['prompts']:,} prompts, {told['calls']:,} calls"]
+    for model in told["models"]:
+        most = "at most " if model["at_most"] else ""
+        out = "unknown (no answer of it yet, no --max-tokens)" if model["tokens_out"] is None else ""
+        out = out or f"{most}{model['tokens_out']:,}"
+        cost = "no price known" if model["cost"] is None else f"{most}{model['cost']:,.4f}"
+        lines.append(f"  {model['model']}: tokens in about {model['tokens_in']:,}, out {out}; cost {cost}")
+    return "\n".join(lines)
+
+
+def account(summary: dict[str, Any], kept: int | None) -> list[str]:
+    """What the calls of a summary took, as lines for a terminal; `kept` are the rows that passed."""
+    words = f"{summary['calls'] - summary['hits']:,} calls sent, {summary['hits']:,} answered by the ledger"
+    lines = [f"{words}; tokens {summary['tokens_in']:,} in, {summary['tokens_out']:,} out"]
+    if summary["cost"] is not None:
+        each = f", {summary['cost'] / kept:.6f} a kept row" if kept else ""
+        lines.append(f"cost {summary['cost']:.4f}{each}")
+    lines += [f"  {count:>9,}  failed: {kind}" for kind, count in summary["failed"].items()]
+    return lines
