@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -52,6 +53,16 @@ class Plan:
     def rungs(self) -> Sequence[float | None]:
         """The temperatures, or the server's own."""
         return self.temperatures or (None,)
+
+
+class First:
+    """The first `count` rows (None: all) of something that can be gone through several times, each time."""
+
+    def __init__(self, rows: Iterable[Row], count: int | None):
+        self.rows, self.count = rows, count
+
+    def __iter__(self) -> Iterator[Row]:
+        return islice(iter(self.rows), self.count)
 
 
 class Candidate(NamedTuple):

@@ -25,10 +25,11 @@ POLL_SECONDS = 0.2
 
 
 class Cached:
-    """`inner`, whose answers are remembered in `calls`."""
+    """`inner`, whose answers are remembered in `calls`. Where it is not `counted`, somebody else counts hits and failed
+    calls: requests that are looked up several times would count as often."""
 
-    def __init__(self, inner: Model, calls: Calls):
-        self.inner, self.calls = inner, calls
+    def __init__(self, inner: Model, calls: Calls, *, counted: bool = True):
+        self.inner, self.calls, self.counted = inner, calls, counted
         self.name, self.identity = inner.name, inner.identity
         self._number = calls.model(inner.identity, inner.name)
         self._air: dict[bytes, asyncio.Future[Completion]] = {}
@@ -79,7 +80,7 @@ class Cached:
                     self.calls.give_up(known.cut)
                 raise
             if raw:
-                self.calls.count(self._number).hits += 1
+                self.calls.count(self._number).hits += self.counted
                 return parse_answer(raw, hit=True)
             if is_ours:
                 return None
@@ -122,19 +123,20 @@ class Cached:
             while self.calls.behind():
                 await asyncio.sleep(0.01)
             completion = await self.inner.complete(request)
-            key = known.whole if _fits(completion, request) else known.cut
+            key = known.whole if fits(completion, cap(request)) else known.cut
             self.calls.add(key, completion.raw, self._number, completion.tokens_in, completion.tokens_out)
             return completion
         except CallFailed:
-            self.calls.count(self._number).failed += 1
+            self.calls.count(self._number).failed += self.counted
             raise
         finally:
             self.calls.give_up(known.cut)
 
 
-def _fits(completion: Completion, request: Request) -> bool:
-    """Whether the answer is known to be complete, and how long it is: of several choices only the sum is told."""
-    most, length = cap(request), completion.tokens_out
+def fits(completion: Completion, most: int | None) -> bool:
+    """Whether an answer of at most so many tokens is known to be complete, and how long it is: of several choices only
+    the sum is told."""
+    length = completion.tokens_out
     is_cut = len(completion.choices) != 1 or completion.choices[0].finish_reason == "length"
     return not is_cut and length is not None and (most is None or length <= most)
 

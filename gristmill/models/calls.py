@@ -25,7 +25,7 @@ from gristmill.database import Database, Migrations
 from gristmill.disk import space_wanted
 from gristmill.errors import GristmillError
 from gristmill.ledger import LEASE_SECONDS, now
-from gristmill.models.claims import Claims, m002_claims
+from gristmill.models.claims import Claims, m003_claims
 
 FILE = "calls.sqlite"
 
@@ -56,7 +56,21 @@ def m001_calls(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: Migrations = [m001_calls, m002_claims]
+def m002_batches(db: sqlite3.Connection) -> None:
+    """Batches at providers, the requests that were put into them and have no answer, and what sessions used them."""
+    db.execute(
+        "CREATE TABLE batches (number INTEGER PRIMARY KEY, model INTEGER NOT NULL, token TEXT NOT NULL UNIQUE, "
+        "requests INTEGER NOT NULL, file TEXT, batch TEXT, created TEXT NOT NULL, ended TEXT, status TEXT)"
+    )
+    db.execute(
+        "CREATE TABLE batch_requests (cut BLOB PRIMARY KEY, whole BLOB NOT NULL, cap INTEGER, batch INTEGER, "
+        "line INTEGER NOT NULL, attempts INTEGER NOT NULL, error TEXT, final INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX batch_requests_of ON batch_requests (batch)")
+    db.execute("ALTER TABLE sessions ADD COLUMN batch INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: Migrations = [m001_calls, m002_batches, m003_claims]
 
 
 class Stored(NamedTuple):
@@ -81,6 +95,9 @@ class Used(NamedTuple):
     tokens_in: int
     """Tokens that were paid for."""
     tokens_out: int
+    batch_in: int
+    """Those of them that a batch answered, at another price."""
+    batch_out: int
 
 
 class _Count:
@@ -105,13 +122,15 @@ def _flush_at_exit(known: "ref[Calls]") -> None:
 class Calls:
     """The calls ledger of the run directory `directory`, which is created with it.
 
-    Use it from one event loop (or one thread); its writer is a thread of its own. Raises UsageError for a file that is
-    no ledger or may not be written, OutOfSpace (on the next use) when the disk is full.
+    `batch` says that what this process pays for comes from batches. Use it from one event loop (or one thread); its
+    writer is a thread of its own. Raises UsageError for a file that is no ledger or may not be written, OutOfSpace (on
+    the next use) when the disk is full.
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | Path, *, batch: bool = False):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        self._batch = batch
         self.path = directory / FILE
         self._reader = Database(self.path, MIGRATIONS)
         self._writer = Database(self.path, MIGRATIONS)
@@ -232,7 +251,8 @@ class Calls:
         where, values = ("WHERE session = ?", [self._session]) if session else ("", [])
         rows = self._reader.rows(
             "SELECT name, identity, (SELECT count(*) FROM calls WHERE calls.model = number), sum(sent), sum(hits), "
-            "sum(failed), sum(sessions.tokens_in), sum(sessions.tokens_out) "
+            "sum(failed), sum(sessions.tokens_in), sum(sessions.tokens_out), sum(batch * sessions.tokens_in), "
+            "sum(batch * sessions.tokens_out) "
             f"FROM sessions JOIN models ON number = model {where} GROUP BY number ORDER BY number",
             *values,
         )
@@ -291,10 +311,10 @@ class Calls:
             self._claims.renew(db)
             if self._counted:
                 self._counted = False
-                db.executemany("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._sessions())
+                db.executemany("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._sessions())
 
     def _sessions(self) -> list[tuple[Any, ...]]:
         return [
-            (self._session, model, self._started, c.sent, c.hits, c.failed, c.tokens_in, c.tokens_out)
+            (self._session, model, self._started, c.sent, c.hits, c.failed, c.tokens_in, c.tokens_out, self._batch)
             for model, c in list(self._counts.items())
         ]

@@ -15,7 +15,7 @@ from uuid import uuid4
 from gristmill.ledger import LEASE_SECONDS, Owner, is_alive, this_process
 
 
-def m002_claims(db: sqlite3.Connection) -> None:
+def m003_claims(db: sqlite3.Connection) -> None:
     """The processes at work, and the requests they have in the air."""
     db.execute("CREATE TABLE workers (token TEXT PRIMARY KEY, host TEXT, pid INTEGER, started TEXT, expires REAL)")
     db.execute("CREATE TABLE claims (key BLOB PRIMARY KEY, token TEXT NOT NULL) WITHOUT ROWID")

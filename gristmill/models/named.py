@@ -9,7 +9,7 @@ MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local
         model: big-model-2
         key_env: EXAMPLE_KEY                 # the variable that holds the key
         revision: "2026-01"                  # change it when other weights answer under the same name
-        prices: {input: 0.5, output: 1.5}    # per million tokens
+        prices: {input: 0.5, output: 1.5}    # per million tokens; {…, batch: {input: 0.25, output: 0.75}} for batches
         limits: {concurrency: 64, requests_per_minute: 3000, tokens_per_minute: 1000000, timeout: 120}
         sampling: {temperature: 0.7}         # what is sent with every request that does not say otherwise
 
@@ -29,6 +29,7 @@ import yaml
 from yarl import URL
 
 from gristmill.errors import UsageError
+from gristmill.models.batch import Batches
 from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
@@ -45,11 +46,17 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-class PriceEntry(_Strict):
+class BatchPriceEntry(_Strict):
     """Money per million tokens."""
 
     input: float = pydantic.Field(ge=0)
     output: float = pydantic.Field(ge=0)
+
+
+class PriceEntry(BatchPriceEntry):
+    """Money per million tokens; `batch` is what the batch API takes, left out: as much."""
+
+    batch: BatchPriceEntry | None = None
 
 
 class LimitEntry(_Strict):
@@ -108,14 +115,16 @@ def _first(error: Exception) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']} (got {str(first['input'])[:60]!r})"
 
 
-def prices_of(spec: str, known: Mapping[str, Entry]) -> Prices | None:
-    """The prices of a MODEL; None where no entry tells them (a model on this machine costs nothing)."""
+def prices_of(spec: str, known: Mapping[str, Entry], *, batch: bool = False) -> Prices | None:
+    """The prices of a MODEL, with `batch` those of its batch API; None where no entry tells them (a model on this
+    machine costs nothing)."""
     if spec.startswith(("fake:", "hf:")) or spec == "tiny":
         return Prices()
     name = spec.partition("#")[2]
     for entry in known.values():
         if entry.prices and (entry.alias == spec or (name and entry.model == name)):
-            return Prices(entry.prices.input, entry.prices.output)
+            prices = (batch and entry.prices.batch) or entry.prices
+            return Prices(prices.input, prices.output)
     return None
 
 
@@ -173,27 +182,32 @@ def ready(
     concurrency: int | None = None,
     timeout: float | None = None,
     models: Path | None = None,
+    batches: Batches | None = None,
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
 
-    Its connections are closed when the process ends, if `close` was not called before. Raises UsageError for a name
-    that is none of those allowed, and for a limit of cost where no price is known.
+    With `batches`, it answers what is in their ledger, and they get it filled. Its connections are closed when the
+    process ends, if `close` was not called before. Raises UsageError for a name that is none of those allowed, a limit
+    of cost where no price is known, and for batches of what is no endpoint.
     """
     known = entries(models)
     model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
     if limits:
         atexit.register(lambda endpoint: wait(endpoint.close()), model)
-    prices = prices_of(spec, known)
+    prices = prices_of(spec, known, batch=batches is not None)
     if budget and budget.limits["cost"] is not None and prices is None:
         raise UsageError(f"--max-cost: no prices for {model.name}; write them into models.yaml (gristmill init models)")
-    if budget:
-        model = Budgeted(model, budget)
-    if limits:
-        model = Limited(model, limits)
-    if calls:
-        model = Cached(model, calls)
-    if budget:
-        model = Charged(model, budget, prices or Prices())
+    if batches:
+        model = Cached(batches.model(model, prices or Prices()), batches.calls, counted=False)
+    else:
+        if budget:
+            model = Budgeted(model, budget)
+        if limits:
+            model = Limited(model, limits)
+        if calls:
+            model = Cached(model, calls)
+        if budget:
+            model = Charged(model, budget, prices or Prices())
     if spec in known and known[spec].sampling:
         model = Sampled(model, known[spec].sampling)
     return model
