@@ -19,6 +19,7 @@ from gristmill.cli.gap import gap
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.pick import pick
+from gristmill.cli.plan import efficiency, plan
 from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
@@ -61,6 +62,8 @@ app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("weights")(weights)
+app.command("plan")(plan)
+app.command("efficiency")(efficiency)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
