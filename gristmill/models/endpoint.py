@@ -38,11 +38,12 @@ HINT = "check the name of the model and that the URL ends in /v1"
 
 _TOO_LONG = ("context_length", "context length", "context window", "maximum context", "too long", "too many tokens")
 _FILTERED = ("content_filter", "content management policy", "content policy", "safety system")
+_NO_MODEL = ("server is pinned to", "model_not_found")
 _QUOTA = ("insufficient_quota", "billing", "exceeded your current quota")
 
 
 class NotThere(UsageError):
-    """The server has no such path, model, file or batch (404, 405)."""
+    """The server has no such path, model, file or batch (404, 405; 400 from a server of one other model)."""
 
 
 class Endpoint:
@@ -192,7 +193,7 @@ class Endpoint:
         if status in (401, 403):
             state = "is not accepted" if os.environ.get(self.key_env) else "is not set"
             return UsageError(f"{where}: {status} {said}; the key in ${self.key_env} {state}")
-        if status in (404, 405):
+        if status in (404, 405) or (status == 400 and any(sign in lower for sign in _NO_MODEL)):
             return NotThere(f"{where}: {status} {said}; {hint}")
         if status == 429:
             if any(sign in lower for sign in _QUOTA):

@@ -46,6 +46,7 @@ FAULTS = {
         {"error": {"message": "This model's maximum context length is 8 tokens", "code": "context_length_exceeded"}},
     ),
     "unknown-model": (404, {"error": {"message": "The model does not exist", "code": "model_not_found"}}),
+    "pinned": (400, {"detail": "Server is pinned to 'mock'; requested 'another'."}),
     "401": (401, {"error": {"message": "Incorrect API key provided: {key}", "code": "invalid_api_key"}}),
     "redirect": (307, {}),
     "empty-choices": (200, {"object": "chat.completion", "choices": []}),
@@ -124,7 +125,7 @@ def answer(body: dict[str, Any], digest: bytes, options: argparse.Namespace) -> 
     cap = body.get("max_tokens") or body.get("max_completion_tokens")
     shape = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     choices, tokens = [], 0
-    for index in range(body.get("n") or 1):
+    for index in range(options.choices or body.get("n") or 1):
         words = (options.reply or " ".join(draw.choices(WORDS, k=draw.randint(20, 60)))).split(" ")
         text = json.dumps(instance(shape)) if shape else " ".join(words[:cap])
         is_cut = not shape and cap is not None and len(words) > cap
@@ -293,6 +294,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-hold", metavar="FILE", type=Path, help="no batch ends while this file is there")
     parser.add_argument("--no-batches", action="store_true", help="no batch API")
     parser.add_argument("--reply", help="the text of every answer")
+    parser.add_argument("--choices", type=int, help="how many an answer has, whatever `n` asks for")
     parser.add_argument("--require-key", help="401 for every other key")
     parser.add_argument("--log", metavar="FILE", help="a JSON line for every answer")
     return parser.parse_args(arguments)

@@ -35,8 +35,9 @@ from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
 from gristmill.models.drive import wait
 from gristmill.models.endpoint import KEY_ENV, TIMEOUT, Endpoint
-from gristmill.models.limits import Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.protocol import Completion, Model, Request
+from gristmill.models.retries import Limited
 
 FILE = Path("models.yaml")
 
