@@ -33,6 +33,7 @@ SCORES = {
     "judge": "gristmill.score.judge:judges",
     "language": "gristmill.score.text:language",
     "length": "gristmill.score.text:length",
+    "math": "gristmill.score.math:math",
     "readability": "gristmill.score.readability:readability",
     "regex": "gristmill.score.text:regex",
     "structure": "gristmill.score.structure:structure",

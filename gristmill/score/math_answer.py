@@ -1,0 +1,236 @@
+r"""Where the final answer of a response, or of a worked reference, stands.
+
+In this order: the last complete `\boxed{}`; `####`; the last of `A:`, `Answer:`, `the answer is`; the whole text where
+it is an answer; the last formula or number. What a model thought (`<think>`) is no part of its answer. Boxes joined by
+*and*, *or* or commas are one answer, so that a hedge is not half right; an empty last box is no answer.
+
+Numbers that label steps, dates and list items are passed over by the last rule.
+
+Not covered: what the answer means (`math_forms.py`).
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from gristmill.score.math_forms import read
+from gristmill.score.math_text import cleaned
+
+LONGEST_WHOLE = 200
+"""Characters up to which a text may be an answer as a whole."""
+
+
+class Found(NamedTuple):
+    """An answer and the rule that found it: `box`, `hash`, `cue`, `whole`, `formula`, `number`, `letter`."""
+
+    text: str
+    rule: str
+
+
+def of_response(response: str, *, choice: bool = False) -> Found | None:
+    """The final answer of a response, None if it has none; `choice` looks for a letter where no rule but the last would
+    find it."""
+    text = _without_thought(response)
+    return _marked(text) or _bare(text, choice)
+
+
+@lru_cache(maxsize=20_000)
+def of_reference(reference: str) -> Found | None:
+    """The answer of a reference: a worked solution's as a response's, else all of it."""
+    if (found := _marked(reference)) is not None:
+        return found if found.text else None
+    text = reference.strip()
+    if not text:
+        return None
+    worked = "\n" in text or len(text) > LONGEST_WHOLE
+    return (_bare(text, False) if worked else None) or Found(text, "whole")
+
+
+_OPEN, _CLOSE = "<think", "</think"
+
+
+def _without_thought(text: str) -> str:
+    """What comes after the last thought; nothing if the thought is not closed."""
+    end = text.rfind(_CLOSE)
+    if end >= 0:
+        text = text[text.find(">", end) + 1 or len(text) :]
+    return text[: text.find(_OPEN)] if _OPEN in text else text
+
+
+def _marked(text: str) -> Found | None:
+    if "boxed" in text or "fbox" in text:
+        if (found := _boxed(text)) is not None:
+            return found
+    return _hashed(text) or _cued(text)
+
+
+_BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+|(?=\d))([^\s${}\\]+|\\[a-zA-Z]+)")
+_JOINT = re.compile(r"[\s$,;.]*(?:\\[()\[\]]|\\text\{|\\quad|\\qquad|\\,|\\;|\}|and|or|,|;|&|[\s$])*[\s$]*")
+_AFTER_BOX = re.compile(r"[\s$.]*(?:\\[)\]])?\s*(%|\\%|(?:percent|pct|per cent)\b)", re.IGNORECASE)
+
+
+def _boxed(text: str) -> Found | None:
+    """The last complete box, and those before it that only *and*, *or* or a comma parts from it."""
+    boxes: list[tuple[int, int, int]] = []  # of each complete box: where it, its content and its end are
+    stack: list[tuple[int, int, bool]] = []
+    for found in _BOX_OR_BRACE.finditer(text):
+        token = found[0]
+        if token == "}":
+            if stack:
+                start, content, is_box = stack.pop()
+                if is_box and not any(outer for _, _, outer in stack[-3:]):
+                    while boxes and boxes[-1][0] > start:
+                        boxes.pop()  # a box in this box
+                    boxes.append((start, content, found.start()))
+        elif token == "{" or len(token) > 2:
+            stack.append((found.start(), found.end(), len(token) > 2))
+    if not boxes:
+        bare = None
+        for bare in _BARE_BOX.finditer(text):
+            pass
+        return Found(bare[1].rstrip(".,"), "box") if bare else None
+    together = [boxes[-1]]
+    for box in reversed(boxes[:-1]):
+        between = text[box[2] + 1 : together[0][0]]
+        if len(between) > 40 or not _JOINT.fullmatch(between):
+            break
+        together.insert(0, box)
+    contents = [text[content:end].strip() for _, content, end in together]
+    if len(set(contents)) > 1:
+        return Found(" , ".join(contents), "box")
+    after = _AFTER_BOX.match(text, together[-1][2] + 1)
+    return Found(contents[-1] + (" %" if after and "%" not in contents[-1] and contents[-1] else ""), "box")
+
+
+def _hashed(text: str) -> Found | None:
+    """What follows the last `####` in its line, where that is an answer rather than a heading."""
+    end = text.rfind("####")
+    if end < 0:
+        return None
+    line = text[end + 4 :].lstrip("#").partition("\n")[0].strip()
+    if not line or len(line) > LONGEST_WHOLE or line.endswith(":"):
+        return None
+    return Found(line, "hash") if read(line).kind != "words" or end + 4 + len(line) + 2 >= len(text.rstrip()) else None
+
+
+_CUE = re.compile(
+    r"(?:^|(?<=\n))[ *_#]*(?:final )?(?:A|answer|ans)[*_ ]*:[*_ ]*"
+    r"|\b(?:final )?(?:answer|result)\b[^.\n:?]{0,40}?(?:\bis|\bare|:|=)\s*[:*_ ]*(?!\s*(?:correct|wrong|incorrect|not\b|yes|no\b)(?:\W|$))"
+    r"|\banswer\s+(?=\$|\\[(\[])",
+    re.IGNORECASE,
+)
+_PARAGRAPH = re.compile(r"\n\s*\n")
+
+
+def _cued(text: str) -> Found | None:
+    """What the last *answer is* or `A:` says."""
+    last = text.rfind("nswer"), text.rfind("NSWER"), text.rfind("A:"), text.rfind("esult"), text.rfind("ns:")
+    if max(last) < 0:
+        return None
+    for found in reversed(list(_CUE.finditer(text))):
+        if (said := _stated(text[found.end() :])) is not None:
+            return said
+    return None
+
+
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)(?<!\\)\$", re.DOTALL)
+_SENTENCE = re.compile(
+    r"[.!?](?:\s|$|\*|\")|\n|\s\((?=[a-z])|,? (?:since|because|so|which|as|when|where|and there|but|if|given)\b|\s+I hope\b|<\|"
+)
+_AFTER_FORMULA = re.compile(r"\s*(?:\\?%|(?:percent|pct|per cent)\b)|\s+[a-zA-Z][\w^/]*(?=[\s.,]|$)", re.IGNORECASE)
+
+
+def _stated(rest: str) -> Found | None:
+    """The answer at the beginning of what follows a cue."""
+    rest = rest.lstrip(" \n\t*_:")
+    if (found := _FORMULA.match(rest)) and _is_formula(_content(found)):
+        said = _content(found)
+        more = _SENTENCE.split(rest[found.end() : found.end() + 60], maxsplit=1)[0]
+        if (following := re.match(r"\s*(?:,|and|or|,\s*and)\s*(?=\$)", more)) and (
+            others := _FORMULA.match(rest, found.end() + following.end())
+        ):
+            return Found(f"{said} , {_content(others)}", "cue")
+        return Found(said + _unit_after(more), "cue")
+    sentence = _SENTENCE.split(rest, maxsplit=1)[0].strip().strip("*_")
+    if not sentence:
+        return None
+    form = read(sentence)
+    if form.kind in ("number", "choice", "clock", "group") or (
+        form.kind == "expression" and len(sentence) < 60 and " " not in sentence
+    ):
+        return Found(sentence, "cue")
+    if form.kind == "words":
+        if letter := re.match(r"(?:option |choice )?\(?([A-J])\)?(?:[).:,]|\s+[a-z]|$)", sentence):
+            return Found(letter[1], "cue")
+        if not re.search(r"\d", sentence):
+            return Found(sentence, "cue")
+    return _last(sentence) or Found(sentence, "cue")
+
+
+def _unit_after(text: str) -> str:
+    found = _AFTER_FORMULA.match(text)
+    return (
+        f" \\text{{{found[0].strip()}}}" if found and read(f"1 \\text{{{found[0].strip()}}}").kind == "number" else ""
+    )
+
+
+def _content(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None)
+
+
+_PROSE_BETWEEN = re.compile(r"[a-z]{2,} [a-z]{2,}")
+
+
+def _is_formula(content: str) -> bool:
+    """Whether what stands between dollar signs is set as a formula; `$5 and $6` is not."""
+    bare = re.sub(r"\\(?:text|mbox|textbf|mathrm|textnormal)\s*\{[^}]*\}", "", content)
+    return bool(content.strip()) and not _PROSE_BETWEEN.search(bare) and not re.fullmatch(r"[\d.,]+ [a-z]+ ", bare)
+
+
+def _bare(text: str, choice: bool) -> Found | None:
+    """An answer that nothing announces."""
+    whole = text.strip()
+    if not whole:
+        return None
+    if len(whole) <= LONGEST_WHOLE and "\n" not in whole:
+        form = read(whole)
+        if form.kind != "words" and not re.search(r"[a-zA-Z]{3,} [a-zA-Z]{2,}", cleaned(whole)):
+            return Found(whole, "whole")
+    if choice and (letters := re.findall(r"(?<![A-Za-z0-9'])\(?([A-HJ])\)?(?![A-Za-z0-9'])", whole)):
+        return Found(letters[-1], "letter")
+    return _last(whole) or (Found(whole, "whole") if len(whole) <= LONGEST_WHOLE and "\n" not in whole else None)
+
+
+_NUMBER = re.compile(
+    r"(?<![\w.^_/\\{:-])(?:(?<![\d)])-\s?|(?<=\s)-)?\$?\s?"
+    r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?:\s?/\s?\d+| \d+/\d+)?"
+    r"(?:\s?(?:%|percent\b|pct\b))?(?![\w:]|[-/.]\d|,\d{3})"
+)
+_LABEL = re.compile(
+    r"(?:\b(?:step|case|question|problem|exercise|part|figure|table|equation|chapter|section|method|option|example|note|page|line|no\.|#)\s*|[#(\[])$",
+    re.IGNORECASE,
+)
+_WITH_UNIT = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)?)([a-z]{1,3}(?:\^\{?\d\}?|[²³])?)(?![\w])")
+
+
+def _last(text: str) -> Found | None:
+    """The last formula, or the last number where that comes later."""
+    text = text[-4_000:]
+    formula = None
+    for each in _FORMULA.finditer(text):
+        if _is_formula(_content(each)):
+            formula = each
+    start = formula.end() if formula else 0
+    number = None
+    for each in [*_NUMBER.finditer(text, start), *_WITH_UNIT.finditer(text, start)]:
+        if not _LABEL.search(text, 0, each.start()) and not re.match(
+            r"\s*[).:]\s", text[each.end() : each.end() + 3] if text[: each.start()].endswith("\n") else ""
+        ):
+            number = each if number is None or each.start() > number.start() else number
+    if number is not None:
+        return Found(number[0].strip(), "number")
+    if formula is not None:
+        more = _SENTENCE.split(text[formula.end() : formula.end() + 60], maxsplit=1)[0]
+        return Found(_content(formula) + _unit_after(more), "formula")
+    return None

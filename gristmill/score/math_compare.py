@@ -1,0 +1,176 @@
+"""Whether an answer is the reference, as far as text and exact arithmetic tell.
+
+`compare` says yes, no, or which pairs of expressions are to be put to computer algebra (`math_symbolic.py`).
+
+Not covered: expressions that differ in text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+from gristmill.score.math_forms import Form, words_of
+from gristmill.score.math_numbers import Quantity
+from gristmill.score.math_text import canonical
+from gristmill.score.math_units import measure
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What counts as the same; see `math.math`."""
+
+    percent: str = "strict"
+    units: str = "strict"
+    tolerance: float = 0.0
+    unevaluated: str = "wrong"
+    asks_percent: bool = False
+    """Whether the question asks for a percentage."""
+
+
+Pairs = Sequence[tuple[str, str]]
+
+
+class Compared(NamedTuple):
+    """`same` is None where `ask` must be: each gold expression, each answer, and which may be paired with which."""
+
+    same: bool | None
+    tier: str
+    why: str = ""
+    ask: tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int], ...]] | None = None
+
+
+def compare(gold: Form, answer: Form, policy: Policy) -> Compared:
+    """Compare two answers that have been read."""
+    if gold.kind == answer.kind == "number":
+        return _numbers(gold.quantity, answer.quantity, policy)
+    if canonical(gold.whole) == canonical(answer.whole):
+        return Compared(True, "text")
+    if gold.name and answer.name and gold.name != answer.name and len(gold.name) == len(answer.name) == 1:
+        return Compared(False, "text", f"{answer.name} is not {gold.name}")
+    if "words" in (gold.kind, answer.kind) or words_of(gold.text) == "no solution":
+        same = words_of(gold.text) == words_of(answer.text)
+        return Compared(same, "words")
+    if "choice" in (gold.kind, answer.kind) and (
+        gold.kind == answer.kind or "expression" not in (gold.kind, answer.kind)
+    ):
+        return Compared(gold.kind == answer.kind and gold.text == answer.text, "choice")
+    if gold.kind == "clock" or answer.kind == "clock":
+        return _clocks(gold, answer)
+    if "group" in (gold.kind, answer.kind):
+        return _groups(gold, answer, policy)
+    if gold.kind == "number" and policy.unevaluated == "wrong":
+        return Compared(False, "number", "the answer is an expression and not the number that is asked for")
+    return _expressions(gold, answer, policy)
+
+
+def _numbers(gold: Quantity, answer: Quantity, policy: Policy) -> Compared:
+    value, other = gold.value, answer.value
+    in_percent, other_in_percent = gold.unit == "%", answer.unit == "%"
+    if in_percent != other_in_percent:
+        if value == other and value and _percent_may_be_left_out(in_percent, policy):
+            return Compared(True, "number")
+        value, other = (Fraction(value, 100), other) if in_percent else (value, Fraction(other, 100))
+    elif not in_percent:
+        factor = _factor(gold.unit, answer.unit, policy)
+        if factor is None:
+            return Compared(False, "number", f"the unit is {answer.unit}, not {gold.unit}")
+        other = other * factor
+    if value == other:
+        return Compared(True, "number")
+    if policy.tolerance and abs(Fraction(value) - Fraction(other)) <= Fraction(policy.tolerance) * abs(Fraction(value)):
+        return Compared(True, "number", f"within {policy.tolerance:g}")
+    return Compared(False, "number")
+
+
+def _percent_may_be_left_out(by_answer: bool, policy: Policy) -> bool:
+    """Whether p and p % are the same: where percent are asked for, as the question or the reference shows."""
+    return policy.percent == "lenient" or policy.asks_percent or by_answer
+
+
+def _factor(gold: str, answer: str, policy: Policy) -> Fraction | None:
+    """What the answer's number is to be multiplied by; None if its unit makes it wrong."""
+    if policy.units == "ignore" or not gold or not answer or gold == answer:
+        return Fraction(1)
+    wanted, given = measure(gold), measure(answer)
+    if wanted is None or given is None or wanted == given:
+        return Fraction(1)
+    if wanted[1] != given[1] or policy.units != "convert":
+        return None
+    return given[0] / wanted[0]
+
+
+def _clocks(gold: Form, answer: Form) -> Compared:
+    same = gold.kind == answer.kind and gold.text == answer.text
+    halves = {gold.quantity.unit, answer.quantity.unit} - {""}
+    return Compared(same and len(halves) < 2, "text")
+
+
+_UNORDERED = frozenset({"{}", "", "U"})
+
+
+def _groups(gold: Form, answer: Form, policy: Policy) -> Compared:
+    if gold.kind != answer.kind:
+        if {gold.kind, answer.kind} == {"group", "expression"}:
+            return _expressions(gold, answer, policy)
+        return Compared(False, "parts", f"{_count(answer)} for {_count(gold)}")
+    if len(gold.parts) != len(answer.parts):
+        return Compared(False, "parts", f"{_count(answer)} for {_count(gold)}")
+    brackets = {gold.bracket, answer.bracket}
+    if len(brackets) > 1 and not brackets <= _UNORDERED and brackets != {"", "()"}:
+        return Compared(False, "parts", f"{answer.bracket or 'a list'} is not {gold.bracket or 'a list'}")
+    if brackets <= _UNORDERED:
+        return _unordered(gold.parts, answer.parts, policy)
+    ask: list[tuple[str, str]] = []
+    for one, other in zip(gold.parts, answer.parts, strict=True):
+        found = compare(one, other, policy)
+        if found.same is False:
+            return Compared(False, "parts", found.why or f"{other.text} is not {one.text}")
+        if found.same is None:
+            ask.append((one.text, other.text))
+    if not ask:
+        return Compared(True, "parts")
+    golds, answers = zip(*ask, strict=True)
+    return Compared(None, "symbolic", ask=(golds, answers, tuple((place, place) for place in range(len(ask)))))
+
+
+def _unordered(golds: Sequence[Form], answers: Sequence[Form], policy: Policy) -> Compared:
+    open_answers, missing = list(answers), list[Form]()
+    for gold in golds:
+        same = next((each for each in open_answers if compare(gold, each, policy).same), None)
+        if same is None:
+            missing.append(gold)
+        else:
+            open_answers.remove(same)
+    if not missing:
+        return Compared(True, "parts")
+    allowed = [
+        (row, column)
+        for row, gold in enumerate(missing)
+        for column, answer in enumerate(open_answers)
+        if compare(gold, answer, policy).same is None
+    ]
+    if {row for row, _ in allowed} != set(range(len(missing))) or {c for _, c in allowed} != set(range(len(missing))):
+        return Compared(False, "parts", f"no member is {missing[0].text}")
+    return Compared(
+        None,
+        "symbolic",
+        ask=(tuple(each.text for each in missing), tuple(each.text for each in open_answers), tuple(allowed)),
+    )
+
+
+def _expressions(gold: Form, answer: Form, policy: Policy) -> Compared:
+    units = gold.quantity.unit if gold.kind != "group" else "", answer.quantity.unit if answer.kind != "group" else ""
+    if "%" not in units and _factor(*units, policy) != 1:
+        return Compared(False, "symbolic", f"the unit is {units[1]}, not {units[0]}")
+    if canonical(gold.text) == canonical(answer.text):
+        return Compared(True, "text")
+    return Compared(None, "symbolic", ask=((_asked(gold),), (_asked(answer),), ((0, 0),)))
+
+
+def _asked(form: Form) -> str:
+    return form.text
+
+
+def _count(form: Form) -> str:
+    return f"{len(form.parts)} answers" if form.kind == "group" else "one answer"

@@ -1,0 +1,58 @@
+r"""Whether two expressions are equal, by math-verify (https://github.com/huggingface/Math-Verify), in a worker.
+
+Decimals are given to it as fractions, so that 3.14159265 is not \pi; its own time limits, which need signals and stop
+no C code, are off, as the workers' deadline holds.
+
+Not covered: approximate equality.
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from math_verify import LatexExtractionConfig, parse, verify
+
+from gristmill.score.math_text import MARK
+
+logging.getLogger("math_verify").setLevel(logging.CRITICAL)
+logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
+
+_DECIMAL = re.compile(r"(\d*)\.(\d+)")
+
+
+def equal(task: Sequence[Any]) -> str:
+    """`same`, `different`, or `gold`, `answer` for what cannot be parsed.
+
+    `task` has the gold expressions, the answers, and the pairs (of their numbers) that may be matched. Every gold needs
+    an answer of its own; equality is transitive, so that the first that fits will do.
+    """
+    golds, answers, allowed = task
+    parsed_golds = [_parsed(each) for each in golds]
+    if not all(parsed_golds):
+        return "gold"
+    parsed_answers = [_parsed(each) for each in answers]
+    if not all(parsed_answers):
+        return "answer"
+    taken: set[int] = set()
+    for row, gold in enumerate(parsed_golds):
+        fits = (
+            column
+            for each, column in allowed
+            if each == row and column not in taken and verify(gold, parsed_answers[column], timeout_seconds=None)
+        )
+        if (found := next(fits, None)) is None:
+            return "different"
+        taken.add(found)
+    return "same"
+
+
+def _parsed(text: str) -> Any:
+    latex = _DECIMAL.sub(lambda found: _fraction(found[1], found[2]), text.replace(MARK, " "))
+    return parse(
+        f"${latex}$", extraction_config=[LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
+    )
+
+
+def _fraction(whole: str, decimals: str) -> str:
+    return rf"\frac{{{int((whole or '0') + decimals)}}}{{{10 ** len(decimals)}}}"
