@@ -19,7 +19,7 @@ from gristmill.score.math_answer import Found, of_reference, of_response
 from gristmill.score.math_compare import Compared, Policy, compare
 from gristmill.score.math_forms import Form, read
 from gristmill.score.math_limits import LONGEST, too_hard
-from gristmill.score.math_text import cleaned, unreadable
+from gristmill.score.math_text import MARK, canonical, cleaned, unreadable
 from gristmill.score.score import Item, Score, Verdict
 from gristmill.score.workers import DEADLINE, Outcome, outcomes
 
@@ -113,6 +113,8 @@ def _first(policy: Policy, decimal: str, item: Item) -> Verdict | Asked:
     if compared.same is not True and decimal == "either" and "," in found.text + gold.text:
         other = compare(read(gold.text, True), read(found.text, True), policy)
         compared = other if other.same else compared
+    if not compared.same and len(response) <= LONGEST and canonical(cleaned(response)) == canonical(form.whole):
+        compared = Compared(True, "text")
     evidence = f"{found.rule}: {_short(answer.whole)}; reference: {_short(form.whole)}"
     if not compared.same and answer.kind in ("expression", "group") and (reason := too_hard(answer.text)):
         return Verdict(None, "timeout", f"{evidence}; not worked out: {reason}")
@@ -160,6 +162,7 @@ def _asks_percent(question: str) -> bool:
 
 
 def _short(text: str) -> str:
+    text = text.replace(MARK, "")
     return text if len(text) <= 100 else text[:97] + "..."
 
 

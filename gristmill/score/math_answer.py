@@ -14,7 +14,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gristmill.score.math_forms import read
+from gristmill.score.math_numbers import Quantity, quantity
 from gristmill.score.math_text import cleaned
+from gristmill.score.math_units import measure
 
 LONGEST_WHOLE = 200
 """Characters up to which a text may be an answer as a whole."""
@@ -169,10 +171,10 @@ def _stated(rest: str) -> Found | None:
 
 
 def _unit_after(text: str) -> str:
+    """The percent sign or known unit that follows a formula."""
     found = _AFTER_FORMULA.match(text)
-    return (
-        f" \\text{{{found[0].strip()}}}" if found and read(f"1 \\text{{{found[0].strip()}}}").kind == "number" else ""
-    )
+    word = found[0].strip() if found else ""
+    return f" \\text{{{word}}}" if word and (measure(word) or quantity(f"1 {word}") == Quantity(1, "%")) else ""
 
 
 def _content(found: re.Match[str]) -> str:
@@ -211,26 +213,56 @@ _LABEL = re.compile(
     r"(?:\b(?:step|case|question|problem|exercise|part|figure|table|equation|chapter|section|method|option|example|note|page|line|no\.|#)\s*|[#(\[])$",
     re.IGNORECASE,
 )
-_WITH_UNIT = re.compile(r"(?<![\w.])(\d[\d,]*(?:\.\d+)?)([a-z]{1,3}(?:\^\{?\d\}?|[²³])?)(?![\w])")
+_WITH_UNIT = re.compile(
+    r"(?<![\w.^_{\\])(\d[\d,]*(?:\.\d+)?)"
+    r"([a-z]{2,3}\d?|[a-z]{1,3}(?:\^\{?\d\}?|[²³])|[a-z]{1,3}/[a-z]{1,3})(?![\w^])"
+)
+_BREAKS_OFF = re.compile(r"[=:+*/\\,(<>&-]\s*\Z|\\(?:times|cdot|frac|le|ge)\s*\Z")
+_LONG = 200
+_ENDED = ".!?)]}$%\"'`*>|"
+
+
+def _unfinished(text: str) -> bool:
+    """Whether the text breaks off in a formula or before what it was about to say."""
+    if _BREAKS_OFF.search(text) or text.count("\\[") > text.count("\\]") or text.count("\\(") > text.count("\\)"):
+        return True
+    dollars = text.replace("\\$", "").split("$")
+    return len(dollars) % 2 == 0 and bool(re.search(r"\\[a-z]+|[\^_]", dollars[-1]))
+
+
+def _goes_on(text: str) -> bool:
+    """Whether after the clause that a candidate stands in another begins that does not end."""
+    following = _NEXT.split(text)
+    return len(following) > 1 and len(following[-1].split()) > 1 and text.rstrip()[-1:] not in _ENDED
+
+
+_NEXT = re.compile(r"[.!?,;]\s|\n")
 
 
 def _last(text: str) -> Found | None:
-    """The last formula, or the last number where that comes later."""
-    text = text[-4_000:]
+    """The last formula, or the last number where that comes later; none if the text breaks off before or in it."""
+    text = text[-4_000:].rstrip()
+    if len(text) > _LONG and _unfinished(text):
+        return None
     formula = None
     for each in _FORMULA.finditer(text):
         if _is_formula(_content(each)):
             formula = each
     start = formula.end() if formula else 0
-    number = None
-    for each in [*_NUMBER.finditer(text, start), *_WITH_UNIT.finditer(text, start)]:
-        if not _LABEL.search(text, 0, each.start()) and not re.match(
-            r"\s*[).:]\s", text[each.end() : each.end() + 3] if text[: each.start()].endswith("\n") else ""
-        ):
-            number = each if number is None or each.start() > number.start() else number
+    numbers = [each for pattern in (_NUMBER, _WITH_UNIT) for each in pattern.finditer(text, start)]
+    number = max((each for each in numbers if not _labels(text, each)), key=lambda each: each.start(), default=None)
+    last = number or formula
+    if last is None or (len(text) > _LONG and _goes_on(text[last.end() :])):
+        return None
     if number is not None:
-        return Found(number[0].strip(), "number")
-    if formula is not None:
-        more = _SENTENCE.split(text[formula.end() : formula.end() + 60], maxsplit=1)[0]
-        return Found(_content(formula) + _unit_after(more), "formula")
-    return None
+        with_unit = number.re is _WITH_UNIT
+        return Found(f"{number[1]} {number[2]}" if with_unit else number[0].strip(), "number")
+    more = _SENTENCE.split(text[last.end() : last.end() + 60], maxsplit=1)[0]
+    return Found(_content(last) + _unit_after(more), "formula")
+
+
+def _labels(text: str, number: re.Match[str]) -> bool:
+    """Whether a number counts steps or items: `Step 3`, or `3.` at the beginning of a line."""
+    if _LABEL.search(text, 0, number.start()):
+        return True
+    return text[: number.start()].endswith("\n") and bool(re.match(r"\s*[).:]\s", text[number.end() :]))

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from gristmill.score.math_forms import Form, words_of
-from gristmill.score.math_numbers import Quantity
+from gristmill.score.math_numbers import BASE, Quantity
 from gristmill.score.math_text import canonical
 from gristmill.score.math_units import measure
 
@@ -92,6 +92,8 @@ def _factor(gold: str, answer: str, policy: Policy) -> Fraction | None:
     """What the answer's number is to be multiplied by; None if its unit makes it wrong."""
     if policy.units == "ignore" or not gold or not answer or gold == answer:
         return Fraction(1)
+    if gold.startswith(BASE) or answer.startswith(BASE):
+        return None
     wanted, given = measure(gold), measure(answer)
     if wanted is None or given is None or wanted == given:
         return Fraction(1)
@@ -126,8 +128,10 @@ def _groups(gold: Form, answer: Form, policy: Policy) -> Compared:
         found = compare(one, other, policy)
         if found.same is False:
             return Compared(False, "parts", found.why or f"{other.text} is not {one.text}")
-        if found.same is None:
-            ask.append((one.text, other.text))
+        if found.ask is not None:
+            nested, theirs, allowed = found.ask
+            in_order = all(row == column for row, column in allowed)
+            ask += zip(nested, theirs, strict=True) if in_order else [(one.text, other.text)]
     if not ask:
         return Compared(True, "parts")
     golds, answers = zip(*ask, strict=True)
@@ -165,11 +169,8 @@ def _expressions(gold: Form, answer: Form, policy: Policy) -> Compared:
         return Compared(False, "symbolic", f"the unit is {units[1]}, not {units[0]}")
     if canonical(gold.text) == canonical(answer.text):
         return Compared(True, "text")
-    return Compared(None, "symbolic", ask=((_asked(gold),), (_asked(answer),), ((0, 0),)))
-
-
-def _asked(form: Form) -> str:
-    return form.text
+    whole = answer.name and "=" in gold.text and "=" in answer.whole  # y = … for an equation that is not solved for y
+    return Compared(None, "symbolic", ask=((gold.text,), (answer.whole if whole else answer.text,), ((0, 0),)))
 
 
 def _count(form: Form) -> str:

@@ -133,12 +133,16 @@ def _about(text: str, depth: int) -> Form | None:
 _MATRIX = re.compile(r"\\begin\s*\{([pb]?matrix|array)\}\s*(?:\{[clr|]*\})?(.*?)\\end\s*\{\1\}", re.DOTALL)
 
 
+_ROW = re.compile(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-z])|\\(?=[\d\s-])")
+"""Rows end at two backslashes; one before a digit, a space or a minus is what is left of two that were unescaped."""
+
+
 def _matrix(text: str, depth: int) -> Form | None:
     bare = text[1:-1].strip() if text[:1] + text[-1:] in ("()", "[]") else text
     found = _MATRIX.fullmatch(bare)
     if not found or "\\begin" in found[2]:
         return None
-    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-z])", found[2]) if row.strip()]
+    rows = [row for row in _ROW.split(found[2]) if row.strip()]
     read_rows = tuple(
         Form(
             "group",
@@ -223,7 +227,7 @@ def _balanced(text: str) -> bool:
     return depth == 0
 
 
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?!\d)")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{3})+(?!\d)")
 
 
 def _split(text: str) -> Iterator[str]:

@@ -24,10 +24,11 @@ class Quantity(NamedTuple):
 
     value: Fraction | int
     unit: str = ""
-    """Words and symbols after it, or a currency before it; `%` for a percentage, whose value is as written."""
+    """Words and symbols after it, or a currency before it; `%` for a percentage, whose value is as written; `base 5` for
+    204_5, whose digits are."""
 
 
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+)"
+_INTEGER = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|[1-9]\d{0,2}(?: \d{3})+(?!\d)|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _EXPONENT = r"\{?\s*([-+]?\s?\d+)\s*\}?"
 _ONE = re.compile(rf"({_DECIMAL})(?:[eE]([-+]?\d+))?(?![\d])")
@@ -49,6 +50,8 @@ WORDS = {word: value for value, word in enumerate(_SMALL)}
 WORDS |= {ten: 20 + 10 * place for place, ten in enumerate(_TENS)}
 WORDS |= {f"{ten}-{one}": WORDS[ten] + WORDS[one] for ten in _TENS for one in _SMALL[1:10]}
 
+BASE = "base "
+_BASED = re.compile(rf"(\d+)\s*_\s*\{{?\s*{MARK}?\s*(\d+|[a-z]+)\s*{MARK}?\s*\}}?")
 _PLAIN = re.compile(r"-?\d{1,15}")
 
 
@@ -63,6 +66,9 @@ def quantity(text: str) -> Quantity | None:
         return Quantity(int(text))
     if text.lower() in WORDS:
         return Quantity(WORDS[text.lower()])
+    if found := _BASED.fullmatch(text):
+        base = WORDS.get(found[2].lower(), found[2])
+        return Quantity(int(found[1]), f"{BASE}{base}") if str(base).isdigit() else None
     text = _without_parentheses(text)
     sign, rest = _signed(text)
     money = ""

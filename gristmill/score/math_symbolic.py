@@ -12,12 +12,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Expr, N
 
 from gristmill.score.math_text import MARK
 
 logging.getLogger("math_verify").setLevel(logging.CRITICAL)
 logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
 
+CLOSE = 1e-12
+"""The relative difference of two equal numbers that were worked out to 30 digits."""
+
+_POWER = re.compile(r"\^\s*(\([^()]*\))")
 _DECIMAL = re.compile(r"(\d*)\.(\d+)")
 
 
@@ -39,7 +44,7 @@ def equal(task: Sequence[Any]) -> str:
         fits = (
             column
             for each, column in allowed
-            if each == row and column not in taken and verify(gold, parsed_answers[column], timeout_seconds=None)
+            if each == row and column not in taken and _same(gold, parsed_answers[column])
         )
         if (found := next(fits, None)) is None:
             return "different"
@@ -49,9 +54,22 @@ def equal(task: Sequence[Any]) -> str:
 
 def _parsed(text: str) -> Any:
     latex = _DECIMAL.sub(lambda found: _fraction(found[1], found[2]), text.replace(MARK, " "))
+    latex = _POWER.sub(r"^{\1}", latex)
     return parse(
         f"${latex}$", extraction_config=[LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
     )
+
+
+def _same(gold: Any, answer: Any) -> bool:
+    """math-verify's verdict; it takes numbers that differ by less than 1e-15 for equal, however small they are."""
+    return bool(verify(gold, answer, timeout_seconds=None)) and not _apart(gold[0], answer[0])
+
+
+def _apart(gold: Any, answer: Any) -> bool:
+    if not (isinstance(gold, Expr) and isinstance(answer, Expr) and gold.is_number and answer.is_number):
+        return False
+    one, other = N(gold, 30), N(answer, 30)
+    return bool(abs(one - other) > abs(one) * CLOSE) if one.is_finite and other.is_finite else False
 
 
 def _fraction(whole: str, decimals: str) -> str:

@@ -33,7 +33,7 @@ _VULGAR = re.compile("[¼½¾⅐-⅞]")
 
 _DROPPED = re.compile(
     r"\\(?:left|right|bigg?|Bigg?|bigl|bigr|Bigl|Bigr|displaystyle|textstyle|limits|quad|qquad|hfill|nonumber|mathstrut)"
-    r"(?![a-zA-Z])\.?|\\[,!;: ]|\\boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])|~"
+    r"(?![a-zA-Z])\.?|(?<!\\)\\[,!;: ]|\\boxed(?![a-zA-Z])|\\fbox(?![a-zA-Z])|~"
 )
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _TEXT = re.compile(
@@ -62,6 +62,8 @@ _RELATIONS = {
     r"\ldots": "...",
     r"\cdots": "...",
 }
+_PYTHON_POWER = re.compile(r"(?<=[\w)])\*\*(?=[\w(])")
+_THOUSANDS = re.compile(r"\s*\{\s*,\s*\}\s*")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _DOLLARS = re.compile(r"\\?\$")
 _DELIMITERS = re.compile(r"\\[()\[\]]")
@@ -78,8 +80,9 @@ def cleaned(text: str) -> str:
         return text
     if not text.isascii():
         text = _ascii(text)
-    text = text.replace("**", "").replace("__", "").replace("\\\\%", "%").replace(r"\%", "%").replace(r"\#", "#")
-    text = text.replace(r"\tfrac", r"\frac").replace("{,}", ",").replace("{ , }", ",").replace("{ ,}", ",")
+    text = _PYTHON_POWER.sub("^", text).replace("**", "").replace("__", "").replace("\\\\%", "%").replace(r"\%", "%").replace(r"\#", "#")
+    text = text.replace(r"\tfrac", r"\frac")
+    text = _THOUSANDS.sub(",", text)
     text = text.replace(",\\!", ",").replace("\\,", " ")
     text = text.replace("<=", r"\le ").replace(">=", r"\ge ").replace("!=", r"\ne ")
     if "\\" in text:
@@ -148,13 +151,12 @@ def unreadable(text: str) -> bool:
 _ARGUMENT = re.compile(r"\\(frac|sqrt)\s*(?=[^\s{\[])(\\[a-zA-Z]+|[a-zA-Z0-9])")
 _SECOND = re.compile(r"(\\frac\{[^{}]*\})\s*(?=[^\s{])(\\[a-zA-Z]+|[a-zA-Z0-9])")
 _LONE = re.compile(r"([\^_])\{([a-zA-Z0-9])\}")
-_POWER = re.compile(r"\*\*")
 
 
 @lru_cache(maxsize=100_000)
 def canonical(text: str) -> str:
     r"""Cleaned text as it is compared: braces where LaTeX lets one do without (`\frac12`), no spaces and marks."""
-    text = _POWER.sub("^", text).replace(MARK, "")
+    text = text.replace(MARK, "")
     if "\\" in text:
         text = _SECOND.sub(r"\1{\2}", _ARGUMENT.sub(r"\\\1{\2}", text))
         text = text.replace(r"\cdot", "*").replace(r"\times", "*")
