@@ -14,8 +14,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gristmill.score.math_forms import read
+from gristmill.score.math_limits import LONGEST
 from gristmill.score.math_numbers import Quantity, quantity
-from gristmill.score.math_text import cleaned
+from gristmill.score.math_text import canonical, cleaned
 from gristmill.score.math_units import measure
 
 LONGEST_WHOLE = 200
@@ -99,10 +100,18 @@ def _boxed(text: str) -> Found | None:
             break
         together.insert(0, box)
     contents = [text[content:end].strip() for _, content, end in together]
-    if len(set(contents)) > 1:
-        return Found(" , ".join(contents), "box")
+    if len(different := {_same_terms(each): each for each in contents}) > 1:
+        return Found(" , ".join(different.values()), "box")
     after = _AFTER_BOX.match(text, together[-1][2] + 1)
     return Found(contents[-1] + (" %" if after and "%" not in contents[-1] and contents[-1] else ""), "box")
+
+
+def _same_terms(text: str) -> str:
+    r"""Equal for `x+11` and `11+x`, and for numbers of one value: of such boxes, which are alternatives, one is enough."""
+    if len(text) > LONGEST:
+        return text
+    number = quantity(cleaned(text))
+    return str(number.value) if number else "".join(sorted(canonical(cleaned(text)).replace("+", "")))
 
 
 def _hashed(text: str) -> Found | None:

@@ -5,6 +5,7 @@
 Not covered: expressions that differ in text.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from gristmill.score.math_forms import Form, words_of
 from gristmill.score.math_numbers import BASE, Quantity
-from gristmill.score.math_text import canonical
+from gristmill.score.math_text import MARK, canonical
 from gristmill.score.math_units import measure
 
 
@@ -42,15 +43,17 @@ class Compared(NamedTuple):
 
 def compare(gold: Form, answer: Form, policy: Policy) -> Compared:
     """Compare two answers that have been read."""
+    if gold.name != answer.name and len(gold.name) == len(answer.name) == 1:
+        return Compared(False, "text", f"{answer.name} is not {gold.name}")
     if gold.kind == answer.kind == "number":
         return _numbers(gold.quantity, answer.quantity, policy)
     if canonical(gold.whole) == canonical(answer.whole):
         return Compared(True, "text")
-    if gold.name and answer.name and gold.name != answer.name and len(gold.name) == len(answer.name) == 1:
-        return Compared(False, "text", f"{answer.name} is not {gold.name}")
     if "words" in (gold.kind, answer.kind) or words_of(gold.text) == "no solution":
         same = words_of(gold.text) == words_of(answer.text)
         return Compared(same, "words")
+    if gold.kind == "choice" and (labelled := _LABELLED.match(answer.whole)):
+        return Compared(labelled[1] == gold.text, "choice")
     if "choice" in (gold.kind, answer.kind) and (
         gold.kind == answer.kind or "expression" not in (gold.kind, answer.kind)
     ):
@@ -62,6 +65,10 @@ def compare(gold: Form, answer: Form, policy: Policy) -> Compared:
     if gold.kind == "number" and policy.unevaluated == "wrong":
         return Compared(False, "number", "the answer is an expression and not the number that is asked for")
     return _expressions(gold, answer, policy)
+
+
+_LABELLED = re.compile(rf"{MARK}?\(?{MARK}?([A-Z]){MARK}?[).:]")
+"""The letter of `B) 12` and `(B) cats`."""
 
 
 def _numbers(gold: Quantity, answer: Quantity, policy: Policy) -> Compared:
@@ -116,9 +123,11 @@ def _groups(gold: Form, answer: Form, policy: Policy) -> Compared:
         if {gold.kind, answer.kind} == {"group", "expression"}:
             return _expressions(gold, answer, policy)
         return Compared(False, "parts", f"{_count(answer)} for {_count(gold)}")
+    brackets = {gold.bracket, answer.bracket}
+    if "U" in brackets and (not brackets <= _UNORDERED or len(gold.parts) != len(answer.parts)):
+        return _expressions(gold, answer, policy)  # [1,3] and [3,9] together are [1,9]
     if len(gold.parts) != len(answer.parts):
         return Compared(False, "parts", f"{_count(answer)} for {_count(gold)}")
-    brackets = {gold.bracket, answer.bracket}
     if len(brackets) > 1 and not brackets <= _UNORDERED and brackets != {"", "()"}:
         return Compared(False, "parts", f"{answer.bracket or 'a list'} is not {gold.bracket or 'a list'}")
     if brackets <= _UNORDERED:
@@ -169,8 +178,10 @@ def _expressions(gold: Form, answer: Form, policy: Policy) -> Compared:
         return Compared(False, "symbolic", f"the unit is {units[1]}, not {units[0]}")
     if canonical(gold.text) == canonical(answer.text):
         return Compared(True, "text")
-    whole = answer.name and "=" in gold.text and "=" in answer.whole  # y = … for an equation that is not solved for y
-    return Compared(None, "symbolic", ask=((gold.text,), (answer.whole if whole else answer.text,), ((0, 0),)))
+    texts = gold.text, answer.text
+    if bool(gold.name) != bool(answer.name) and "=" in gold.text + answer.text:
+        texts = gold.whole, answer.whole  # y = 2x, and an equation that is not solved for y
+    return Compared(None, "symbolic", ask=((texts[0],), (texts[1],), ((0, 0),)))
 
 
 def _count(form: Form) -> str:

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from gristmill.score.math_limits import DEEPEST, LONGEST
 from gristmill.score.math_numbers import Quantity, quantity
 from gristmill.score.math_text import MARK, canonical, cleaned
-
-DEEPEST = 64
-"""Nested brackets that are read; deeper text is an expression as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,8 @@ class Form:
 def read(text: str, comma: bool = False) -> Form:
     """The form of an answer; `comma` reads `1.234,5` as English writes `1,234.5`."""
     text = cleaned(text)
+    if len(text) > LONGEST:
+        return Form("expression", text, text)
     return _read(_with_points(text) if comma else text, 0)
 
 
@@ -85,7 +85,7 @@ def _named(text: str) -> tuple[str, str]:
     if found := _NAMED.match(text):
         name, value = found[1].replace(MARK, "").strip(), text[found.end() :]
         sides = _EQUALS.split(value)
-        if len(sides) > 1 and "," not in value:
+        if len(sides) > 1 and "," not in value and not _AND.search(value):
             value = sides[-1]
         if "=" not in value and not (len(sides) > 1 and not value.strip()):
             value = re.split(r"\\approx(?![a-z])", value)[0] or value
@@ -300,6 +300,7 @@ def _either_sign(text: str, depth: int) -> Form | None:
 
 
 _FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp min max gcd lcm arcsin arccos arctan det mod sqrt".split())
+_SHORT_WORDS = frozenset({"odd", "yes", "no", "all", "both", "red", "one"})
 _WORD = re.compile(r"[A-Za-z']+")
 _PROSE = re.compile(rf"[A-Za-z{MARK}][A-Za-z0-9 ,.'\-_{MARK}()?!:&/]*")
 
@@ -311,7 +312,7 @@ def _words(text: str, _: int) -> Form | None:
     if any(word in _FUNCTIONS for word in words):
         return None
     longest = max(map(len, words), default=0)
-    if MARK in text or longest >= 4 or (longest >= 3 and len(words) > 1):
+    if MARK in text or text.casefold() in _SHORT_WORDS or longest >= 4 or (longest >= 3 and len(words) > 1):
         return Form("words", text, text)
     return None
 
@@ -323,7 +324,7 @@ _TRAILING = re.compile(
 
 def _with_unit(text: str, _: int) -> Form | None:
     r"""An expression with a unit set as text: `25\pi \text{ cm}^2`; also degrees."""
-    if text.endswith(" degrees"):
+    if text.endswith(" degrees") and not any(name in text for name in _FUNCTIONS):
         return Form("expression", text[: -len(" degrees")], text, Quantity(0, "degrees"))
     found = _TRAILING.fullmatch(text)
     if not found or found[1].count(MARK) % 2 or not re.search(r"[\d\\a-z]", found[1]):

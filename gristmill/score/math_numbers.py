@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+from gristmill.score.math_limits import LONGEST
 from gristmill.score.math_text import MARK
 from gristmill.score.math_units import UNITS
 
@@ -51,7 +52,7 @@ WORDS |= {ten: 20 + 10 * place for place, ten in enumerate(_TENS)}
 WORDS |= {f"{ten}-{one}": WORDS[ten] + WORDS[one] for ten in _TENS for one in _SMALL[1:10]}
 
 BASE = "base "
-_BASED = re.compile(rf"(\d+)\s*_\s*\{{?\s*{MARK}?\s*(\d+|[a-z]+)\s*{MARK}?\s*\}}?")
+_BASED = re.compile(rf"(-?\s?\d+)\s*_\s*\{{?\s*{MARK}?\s*(\d+|[a-z]+)\s*{MARK}?\s*\}}?")
 _PLAIN = re.compile(r"-?\d{1,15}")
 
 
@@ -64,11 +65,13 @@ def quantity(text: str) -> Quantity | None:
     """
     if _PLAIN.fullmatch(text):
         return Quantity(int(text))
+    if len(text) > LONGEST:
+        return None
     if text.lower() in WORDS:
         return Quantity(WORDS[text.lower()])
     if found := _BASED.fullmatch(text):
         base = WORDS.get(found[2].lower(), found[2])
-        return Quantity(int(found[1]), f"{BASE}{base}") if str(base).isdigit() else None
+        return Quantity(int(found[1].replace(" ", "")), f"{BASE}{base}") if str(base).isdigit() else None
     text = _without_parentheses(text)
     sign, rest = _signed(text)
     money = ""
@@ -162,6 +165,7 @@ def _one(text: str) -> _Read:
 
 
 _PERCENT = re.compile(r"%|(?:percent|percentage|pct|per cent)\b\.?", re.IGNORECASE)
+_HALF_DAY = re.compile(r"\b([apAP])\.\s?[mM](?:\.|$)")
 _NOUNS = re.compile(r"[A-Za-z][A-Za-z'\-]*\.?(?:[ /^]+\(?(?:[A-Za-z][A-Za-z'\-]*|\^?\s?\{?-?[0-9]\}?)\.?\)?){0,7}")
 _CONNECTIVES = re.compile(r"\b(?:or|and|not|to|if|plus|minus|times|mod|when|where|is|but|nor)\b")
 
@@ -170,7 +174,7 @@ def _unit(rest: str) -> str | None:
     """What follows a number as a unit, `""` for nothing; None if it is no unit, so that the text is no number."""
     marked = MARK in rest
     glued = bool(rest) and not marked and rest[0].isalpha()
-    words = rest.replace(MARK, " ").strip()
+    words = _HALF_DAY.sub(r"\1m", rest.replace(MARK, " ").strip())
     if not words:
         return ""
     if found := _PERCENT.match(words):

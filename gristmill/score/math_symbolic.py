@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Expr, N
 
@@ -22,8 +23,21 @@ logging.getLogger("latex2sympy2_extended").setLevel(logging.CRITICAL)
 CLOSE = 1e-12
 """The relative difference of two equal numbers that were worked out to 30 digits."""
 
+_DEGREES = re.compile(r"(\d+) degrees\b")
 _POWER = re.compile(r"\^\s*(\([^()]*\))")
 _DECIMAL = re.compile(r"(\d*)\.(\d+)")
+
+
+_CONFIG = [
+    LatexExtractionConfig(
+        normalization_config=NormalizationConfig(
+            units=False,  # it would take the m of 5m, a variable, for metres
+            malformed_operators=True,
+            nits=True,
+            boxed="none",
+        )
+    )
+]
 
 
 def equal(task: Sequence[Any]) -> str:
@@ -54,10 +68,9 @@ def equal(task: Sequence[Any]) -> str:
 
 def _parsed(text: str) -> Any:
     latex = _DECIMAL.sub(lambda found: _fraction(found[1], found[2]), text.replace(MARK, " "))
+    latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", latex)
     latex = _POWER.sub(r"^{\1}", latex)
-    return parse(
-        f"${latex}$", extraction_config=[LatexExtractionConfig()], fallback_mode="no_fallback", parsing_timeout=None
-    )
+    return parse(f"${latex}$", extraction_config=_CONFIG, fallback_mode="no_fallback", parsing_timeout=None)
 
 
 def _same(gold: Any, answer: Any) -> bool:

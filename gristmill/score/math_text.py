@@ -80,7 +80,14 @@ def cleaned(text: str) -> str:
         return text
     if not text.isascii():
         text = _ascii(text)
-    text = _PYTHON_POWER.sub("^", text).replace("**", "").replace("__", "").replace("\\\\%", "%").replace(r"\%", "%").replace(r"\#", "#")
+    text = (
+        _PYTHON_POWER.sub("^", text)
+        .replace("**", "")
+        .replace("__", "")
+        .replace("\\\\%", "%")
+        .replace(r"\%", "%")
+        .replace(r"\#", "#")
+    )
     text = text.replace(r"\tfrac", r"\frac")
     text = _THOUSANDS.sub(",", text)
     text = text.replace(",\\!", ",").replace("\\,", " ")
