@@ -11,11 +11,12 @@ references with a choice of answers.
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
 from gristmill.errors import UsageError
-from gristmill.score.math_answer import Found, of_reference, of_response
+from gristmill.score.math_answer import Found, of_reference, of_response, plain
 from gristmill.score.math_compare import Compared, Policy, compare
 from gristmill.score.math_forms import Form, read
 from gristmill.score.math_limits import LONGEST, too_hard
@@ -88,33 +89,35 @@ def _judged(policy: Policy, decimal: str, deadline: float, items: Sequence[Item]
 
 def _first(policy: Policy, decimal: str, item: Item) -> Verdict | Asked:
     """The verdict on an item, or what computer algebra is to be asked."""
-    gold = _gold(item.reference)
-    if isinstance(gold, Verdict):
-        return gold
+    if decimal == "point" and not policy.tolerance and (wanted := _plain_gold(item.reference)) is not None:
+        given = plain(item.response or "")
+        if given is not None:
+            same = given == wanted or int(given) == int(wanted)
+            return Verdict(float(same), "correct" if same else "wrong", f"{given}; reference: {wanted}; by number")
+    try:
+        gold = _gold(item.reference)
+        return gold if isinstance(gold, Verdict) else _against(gold, policy, decimal, item)
+    except Exception as error:  # noqa: BLE001  a text may break a parser: that is its row's verdict, not the batch's end
+        return Verdict(None, "crash", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+
+
+def _against(gold: Found, policy: Policy, decimal: str, item: Item) -> Verdict | Asked:
     form = _read(gold.text, decimal)
     response = item.response or ""
     found = of_response(response, choice=form.kind == "choice")
-    if found is None:
-        return Verdict(None, "unparseable_answer", "no answer is found in it")
+    if found is None or (found.text and (problem := _problem(found, gold))):
+        return Verdict(None, "unparseable_answer", problem if found else "no answer is found in it")
     if not found.text:
         return Verdict(0.0, "wrong", f"{found.rule}: empty; reference: {_short(form.whole)}")
-    if len(found.text) > LONGEST and found.text.strip() != gold.text.strip():
-        return Verdict(
-            None, "unparseable_answer", f"the {found.rule} has {len(found.text):,} characters; at most {LONGEST}"
-        )
-    if unreadable(found.text):
-        return Verdict(None, "unparseable_answer", f"characters that no answer has in {found.text[:50]!a}")
     answer = _read(found.text, decimal)
-    if not answer.whole:
-        return Verdict(None, "unparseable_answer", f"nothing is left of {found.text[:50]!r}")
-    if _asks_percent(item.question):
-        policy = Policy(policy.percent, policy.units, policy.tolerance, policy.unevaluated, True)
+    if policy.percent == "strict" and _PERCENT.search(item.question):
+        policy = replace(policy, asks_percent=True)
     compared = compare(form, answer, policy)
-    if compared.same is not True and decimal == "either" and "," in found.text + gold.text:
-        other = compare(read(gold.text, True), read(found.text, True), policy)
-        compared = other if other.same else compared
     if not compared.same and len(response) <= LONGEST and canonical(cleaned(response)) == canonical(form.whole):
         compared = Compared(True, "text")
+    if not compared.same and decimal == "either" and "," in found.text + gold.text:
+        other = compare(read(gold.text, True), read(found.text, True), policy)
+        compared = other if other.same else compared
     evidence = f"{found.rule}: {_short(answer.whole)}; reference: {_short(form.whole)}"
     if not compared.same and answer.kind in ("expression", "group") and (reason := too_hard(answer.text)):
         return Verdict(None, "timeout", f"{evidence}; not worked out: {reason}")
@@ -125,11 +128,27 @@ def _first(policy: Policy, decimal: str, item: Item) -> Verdict | Asked:
     return Asked(compared.ask, evidence)
 
 
+def _problem(found: Found, gold: Found) -> str:
+    """What makes a text no answer, in words; empty if it may be one."""
+    if len(found.text) > LONGEST and found.text != gold.text:
+        return f"the {found.rule} has {len(found.text):,} characters; at most {LONGEST}"
+    if unreadable(found.text):
+        return f"characters that no answer has in {found.text[:50]!a}"
+    return "" if cleaned(found.text) else f"nothing is left of {found.text[:50]!r}"
+
+
 def _verdict(compared: Compared, evidence: str) -> Verdict:
     why = f"{evidence}; by {compared.tier}"
     if compared.why:
         why = f"{why}: {compared.why}"
     return Verdict(1.0, "correct", why) if compared.same else Verdict(0.0, "wrong", why)
+
+
+@lru_cache(maxsize=20_000)
+def _plain_gold(reference: str | None) -> str | None:
+    if reference is None:
+        return None
+    return reference if reference.isascii() and reference.isdigit() and len(reference) < 16 else plain(reference)
 
 
 _UNUSABLE = frozenset({"", "nan", "none", "null", "n/a", "na", "<na>"})
@@ -155,10 +174,6 @@ def _read(text: str, decimal: str) -> Form:
 
 
 _PERCENT = re.compile(r"%|\bper ?cent", re.IGNORECASE)
-
-
-def _asks_percent(question: str) -> bool:
-    return bool(question) and bool(_PERCENT.search(question))
 
 
 def _short(text: str) -> str:

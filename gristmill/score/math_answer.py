@@ -61,10 +61,28 @@ def _without_thought(text: str) -> str:
 
 
 def _marked(text: str) -> Found | None:
-    if "boxed" in text or "fbox" in text:
-        if (found := _boxed(text)) is not None:
-            return found
-    return _hashed(text) or _cued(text)
+    return (_boxed(text) if "box" in text else None) or _hashed(text) or _cued(text)
+
+
+_PLAIN_END = re.compile(r"(####|(?<=\n)A:) ?(-?(?:[1-9]\d{0,2}(?:,\d{3})+|\d{1,15}))\s*\Z")
+_PLAIN_BOX = re.compile(r"boxed\{(-?\d{1,15})\}(?![\s$.]*(?:\\|%|[pP]|and|or|,|;))")
+
+
+def plain(text: str) -> str | None:
+    """The answer where it is plain to see: an integer in the only box, or at the end behind `####` or `A:`.
+
+    What `of_response` finds too, in a tenth of the time; None does not mean that there is none.
+    """
+    if "think" in text:
+        return None
+    at = text.rfind("box")
+    if at >= 0:
+        found = _PLAIN_BOX.match(text, at)
+        return found[1] if found and text.find("box") == at and text[at - 1 : at] == "\\" else None
+    found = _PLAIN_END.search(text, max(0, len(text) - 40))
+    if not found or (found[1] == "A:" and "####" in text):
+        return None
+    return found[2].replace(",", "")
 
 
 _BOX_OR_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\[{}\\]|[{}]")
@@ -75,39 +93,51 @@ _AFTER_BOX = re.compile(r"[\s$.]*(?:\\[)\]])?\s*(%|\\%|(?:percent|pct|per cent)\
 
 def _boxed(text: str) -> Found | None:
     """The last complete box, and those before it that only *and*, *or* or a comma parts from it."""
-    boxes: list[tuple[int, int, int]] = []  # of each complete box: where it, its content and its end are
-    stack: list[tuple[int, int, bool]] = []
-    for found in _BOX_OR_BRACE.finditer(text):
-        token = found[0]
-        if token == "}":
-            if stack:
-                start, content, is_box = stack.pop()
-                if is_box and not any(outer for _, _, outer in stack[-3:]):
-                    while boxes and boxes[-1][0] > start:
-                        boxes.pop()  # a box in this box
-                    boxes.append((start, content, found.start()))
-        elif token == "{" or len(token) > 2:
-            stack.append((found.start(), found.end(), len(token) > 2))
+    boxes = _boxes(text)
     if not boxes:
-        bare = None
-        for bare in _BARE_BOX.finditer(text):
-            pass
-        return Found(bare[1].rstrip(".,"), "box") if bare else None
-    together = [boxes[-1]]
-    for box in reversed(boxes[:-1]):
-        between = text[box[2] + 1 : together[0][0]]
+        bare = list(_BARE_BOX.finditer(text))
+        return Found(bare[-1][1].rstrip(".,"), "box") if bare else None
+    together = [boxes.pop()]
+    while boxes:
+        between = text[boxes[-1].end + 1 : together[0].start]
         if len(between) > 40 or not _JOINT.fullmatch(between):
             break
-        together.insert(0, box)
-    contents = [text[content:end].strip() for _, content, end in together]
+        together.insert(0, boxes.pop())
+    contents = [text[box.content : box.end].strip() for box in together]
     if len(different := {_same_terms(each): each for each in contents}) > 1:
         return Found(" , ".join(different.values()), "box")
-    after = _AFTER_BOX.match(text, together[-1][2] + 1)
-    return Found(contents[-1] + (" %" if after and "%" not in contents[-1] and contents[-1] else ""), "box")
+    last = contents[-1]
+    in_percent = last and "%" not in last and _AFTER_BOX.match(text, together[-1].end + 1)
+    return Found(last + (" %" if in_percent else ""), "box")
+
+
+class _Box(NamedTuple):
+    """Where a box, its content and its closing brace are."""
+
+    start: int
+    content: int
+    end: int
+
+
+def _boxes(text: str) -> list[_Box]:
+    """The complete boxes that are in no other, in order; one pass, however the braces are nested."""
+    boxes: list[_Box] = []
+    stack: list[tuple[int, int, bool]] = []
+    for found in _BOX_OR_BRACE.finditer(text):
+        opens_box = len(found[0]) > 2
+        if opens_box or found[0] == "{":
+            stack.append((found.start(), found.end(), opens_box))
+        elif found[0] == "}" and stack:
+            start, content, is_box = stack.pop()
+            if is_box:
+                while boxes and boxes[-1].start > start:
+                    boxes.pop()
+                boxes.append(_Box(start, content, found.start()))
+    return boxes
 
 
 def _same_terms(text: str) -> str:
-    r"""Equal for `x+11` and `11+x`, and for numbers of one value: of such boxes, which are alternatives, one is enough."""
+    """Equal for `x+11` and `11+x`, and for numbers of one value: boxes that are alternatives, of which one will do."""
     if len(text) > LONGEST:
         return text
     number = quantity(cleaned(text))
@@ -119,15 +149,17 @@ def _hashed(text: str) -> Found | None:
     end = text.rfind("####")
     if end < 0:
         return None
-    line = text[end + 4 :].lstrip("#").partition("\n")[0].strip()
+    line, _, after = text[end + 4 :].lstrip("#").partition("\n")
+    line = line.strip()
     if not line or len(line) > LONGEST_WHOLE or line.endswith(":"):
         return None
-    return Found(line, "hash") if read(line).kind != "words" or end + 4 + len(line) + 2 >= len(text.rstrip()) else None
+    return Found(line, "hash") if not after.strip() or read(line).kind != "words" else None
 
 
 _CUE = re.compile(
     r"(?:^|(?<=\n))[ *_#]*(?:final )?(?:A|answer|ans)[*_ ]*:[*_ ]*"
-    r"|\b(?:final )?(?:answer|result)\b[^.\n:?]{0,40}?(?:\bis|\bare|:|=)\s*[:*_ ]*(?!\s*(?:correct|wrong|incorrect|not\b|yes|no\b)(?:\W|$))"
+    r"|\b(?:final )?(?:answer|result)\b[^.\n:?]{0,40}?(?:\bis|\bare|:|=)\s*[:*_ ]*"
+    r"(?!\s*(?:correct|wrong|incorrect|not|yes|no)(?:\W|$))"
     r"|\banswer\s+(?=\$|\\[(\[])",
     re.IGNORECASE,
 )
@@ -147,7 +179,8 @@ def _cued(text: str) -> Found | None:
 
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:[^$\\]|\\.)+?)(?<!\\)\$", re.DOTALL)
 _SENTENCE = re.compile(
-    r"[.!?](?:\s|$|\*|\")|\n|\s\((?=[a-z])|,? (?:since|because|so|which|as|when|where|and there|but|if|given)\b|\s+I hope\b|<\|"
+    r"[.!?](?:\s|$|\*|\")|\n|\s\((?=[a-z])|\s+I hope\b|<\|"
+    r"|,? (?:since|because|so|which|as|when|where|and there|but|if|given)\b"
 )
 _AFTER_FORMULA = re.compile(r"\s*(?:\\?%|(?:percent|pct|per cent)\b)|\s+[a-zA-Z][\w^/]*(?=[\s.,]|$)", re.IGNORECASE)
 

@@ -95,15 +95,15 @@ def _percent_may_be_left_out(by_answer: bool, policy: Policy) -> bool:
     return policy.percent == "lenient" or policy.asks_percent or by_answer
 
 
-def _factor(gold: str, answer: str, policy: Policy) -> Fraction | None:
+def _factor(gold: str, answer: str, policy: Policy) -> Fraction | int | None:
     """What the answer's number is to be multiplied by; None if its unit makes it wrong."""
     if policy.units == "ignore" or not gold or not answer or gold == answer:
-        return Fraction(1)
+        return 1
     if gold.startswith(BASE) or answer.startswith(BASE):
         return None
     wanted, given = measure(gold), measure(answer)
     if wanted is None or given is None or wanted == given:
-        return Fraction(1)
+        return 1
     if wanted[1] != given[1] or policy.units != "convert":
         return None
     return given[0] / wanted[0]
@@ -132,19 +132,23 @@ def _groups(gold: Form, answer: Form, policy: Policy) -> Compared:
         return Compared(False, "parts", f"{answer.bracket or 'a list'} is not {gold.bracket or 'a list'}")
     if brackets <= _UNORDERED:
         return _unordered(gold.parts, answer.parts, policy)
+    return _ordered(gold.parts, answer.parts, policy)
+
+
+def _ordered(golds: Sequence[Form], answers: Sequence[Form], policy: Policy) -> Compared:
     ask: list[tuple[str, str]] = []
-    for one, other in zip(gold.parts, answer.parts, strict=True):
+    for one, other in zip(golds, answers, strict=True):
         found = compare(one, other, policy)
         if found.same is False:
             return Compared(False, "parts", found.why or f"{other.text} is not {one.text}")
         if found.ask is not None:
-            nested, theirs, allowed = found.ask
+            nested, nested_answers, allowed = found.ask
             in_order = all(row == column for row, column in allowed)
-            ask += zip(nested, theirs, strict=True) if in_order else [(one.text, other.text)]
+            ask += zip(nested, nested_answers, strict=True) if in_order else [(one.text, other.text)]
     if not ask:
         return Compared(True, "parts")
-    golds, answers = zip(*ask, strict=True)
-    return Compared(None, "symbolic", ask=(golds, answers, tuple((place, place) for place in range(len(ask)))))
+    ours, theirs = zip(*ask, strict=True)
+    return Compared(None, "symbolic", ask=(ours, theirs, tuple((place, place) for place in range(len(ask)))))
 
 
 def _unordered(golds: Sequence[Form], answers: Sequence[Form], policy: Policy) -> Compared:

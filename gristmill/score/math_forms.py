@@ -15,6 +15,8 @@ from gristmill.score.math_limits import DEEPEST, LONGEST
 from gristmill.score.math_numbers import Quantity, quantity
 from gristmill.score.math_text import MARK, canonical, cleaned
 
+NONE = Quantity(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -26,7 +28,7 @@ class Form:
     """Cleaned text, without a name or unit."""
     whole: str = ""
     """Cleaned text as it was."""
-    quantity: Quantity = Quantity(0)
+    quantity: Quantity = NONE
     """Of a number; of an expression or clock time only the unit counts."""
     parts: tuple["Form", ...] = ()
     bracket: str = ""
@@ -243,9 +245,8 @@ def _split(text: str) -> Iterator[str]:
         elif each == apart and not depth:
             yield text[start:place].strip(f" {MARK}" if text[start:place].count(MARK) == 1 else " ")
             start = place + 1
-        elif each.isdigit() and (not place or text[place - 1] not in "0123456789,"):
-            if found := _THOUSANDS.match(text, place):
-                place = found.end() - 1
+        elif (not place or text[place - 1] not in "0123456789,") and (found := _THOUSANDS.match(text, place)):
+            place = found.end() - 1
         place += 1
     yield text[start:].strip()
 
@@ -299,7 +300,10 @@ def _either_sign(text: str, depth: int) -> Form | None:
     return Form("group", text, text, parts=tuple(_read(each, depth + 1) for each in both), bracket="")
 
 
-_FUNCTIONS = frozenset("sin cos tan cot sec csc log ln exp min max gcd lcm arcsin arccos arctan det mod sqrt".split())
+_FUNCTIONS = frozenset({
+    "sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "exp", "min", "max", "gcd", "lcm", "arcsin", "arccos",
+    "arctan", "det", "mod", "sqrt",
+})  # fmt: skip
 _SHORT_WORDS = frozenset({"odd", "yes", "no", "all", "both", "red", "one"})
 _WORD = re.compile(r"[A-Za-z']+")
 _PROSE = re.compile(rf"[A-Za-z{MARK}][A-Za-z0-9 ,.'\-_{MARK}()?!:&/]*")
@@ -335,10 +339,10 @@ def _with_unit(text: str, _: int) -> Form | None:
 
 _ARTICLES = re.compile(r"\b(?:a|an|the|is|are)\b")
 _LETTERS = re.compile(r"[^a-z0-9]+")
-_NOTHING = frozenset(
-    {"no solution", "no solutions", "no real solution", "no real solutions", "none", "emptyset", "empty set", "no such", "there no solution",
-     "there no solutions", "no values", "no such values", "no roots", "no real roots"}
-)  # fmt: skip
+_NOTHING = frozenset({
+    "no solution", "no solutions", "no real solution", "no real solutions", "there no solution", "there no solutions",
+    "none", "emptyset", "empty set", "no such", "no values", "no such values", "no roots", "no real roots",
+})  # fmt: skip
 
 
 @lru_cache(maxsize=100_000)

@@ -25,8 +25,8 @@ class Quantity(NamedTuple):
 
     value: Fraction | int
     unit: str = ""
-    """Words and symbols after it, or a currency before it; `%` for a percentage, whose value is as written; `base 5` for
-    204_5, whose digits are."""
+    """Words and symbols after it, or a currency before it. `%` is that of a percentage, whose value is as written, and
+    `base 5` that of 204_5, whose value is its digits."""
 
 
 _INTEGER = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|[1-9]\d{0,2}(?: \d{3})+(?!\d)|\d+)"
@@ -42,11 +42,11 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\overline\s*\{?(\d+)\}?")
 _SIGN = re.compile(r"[-+]\s?")
 _CURRENCY = re.compile(r"(dollars|euros|pounds|USD|US dollars|EUR|GBP)\s+")
 
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()  # noqa: SIM905
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()  # noqa: SIM905  twenty words in a list are twenty lines
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_SMALL = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
 WORDS = {word: value for value, word in enumerate(_SMALL)}
 WORDS |= {ten: 20 + 10 * place for place, ten in enumerate(_TENS)}
 WORDS |= {f"{ten}-{one}": WORDS[ten] + WORDS[one] for ten in _TENS for one in _SMALL[1:10]}
@@ -72,7 +72,10 @@ def quantity(text: str) -> Quantity | None:
     if found := _BASED.fullmatch(text):
         base = WORDS.get(found[2].lower(), found[2])
         return Quantity(int(found[1].replace(" ", "")), f"{BASE}{base}") if str(base).isdigit() else None
-    text = _without_parentheses(text)
+    return _with_sign(_without_parentheses(text))
+
+
+def _with_sign(text: str) -> Quantity | None:
     sign, rest = _signed(text)
     money = ""
     if found := _CURRENCY.match(rest):
