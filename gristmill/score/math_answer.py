@@ -297,8 +297,9 @@ def _last(text: str) -> Found | None:
     if last is None or (len(text) > _LONG and _goes_on(text[last.end() :])):
         return None
     if number is not None:
-        with_unit = number.re is _WITH_UNIT
-        return Found(f"{number[1]} {number[2]}" if with_unit else number[0].strip(), "number")
+        if number.re is _WITH_UNIT:
+            return Found(f"{number[1]} {number[2]}", "number")
+        return Found(number[0].strip() + _unit_after(text[number.end() :]), "number")
     more = _SENTENCE.split(text[last.end() : last.end() + 60], maxsplit=1)[0]
     return Found(_content(last) + _unit_after(more), "formula")
 

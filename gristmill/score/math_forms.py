@@ -71,11 +71,11 @@ def _read(text: str, depth: int) -> Form:
 
 
 _NAME = (
-    r"(?:m?\s?\\angle\s*)?(?:\\?[a-zA-Z]+'?|[¦][^¦]*[¦]|\\overline\{\w+\}|\|\w+\|)(?:_\{?\w+\}?)?"
+    r"(?:m?\s?\\angle\s*)?(?:\\?[a-zA-Z]+'?|[¦][^¦]*[¦]|\\overline\{\w+\}|\|\w+\|)(?:_(?:\{\w+\}|\w))?"
     r"(?:\s*\([^()=]*\)|\^\{?-?\w\}?(?=\())?(?:\s*\([^()=]*\))?"
 )
 _NAMED = re.compile(
-    rf"({_NAME}(?:\s*,\s*{_NAME})*|\((?:[a-zA-Z](?:\s*,\s*)?)+\))\s*(?:=|\\approx|\\in(?![a-zA-Z])|\\equiv)\s*(?=\S)"
+    rf"({_NAME}(?:\s*,\s*{_NAME})*|\((?:[a-zA-Z](?:\s*,\s*)?)+\))\s*(?:=|\\approx|\\in(?![a-zA-Z]))\s*(?=\S)"
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=")
 _REVERSED = re.compile(r"([^=]*\d[^=]*)=\s*([a-zA-Z])")
