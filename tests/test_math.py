@@ -214,7 +214,7 @@ def test_what_is_the_same(reference: str, response: str, value: float) -> None:
         (r"\boxed{7} and then \boxed{8", "7"),
         (r"$\boxed{28}$ percent", "28 %"),
         ("Final Answer: The final answer is $14{,}916$. I hope it is correct.", "14{,}916"),
-        ("<think>\\boxed{1}</think>So it is 2 dollars per day.", "2"),
+        ("<think>\\boxed{1}</think>So it is 2 dollars per day.", r"2 \text{dollars}"),
         ("<think>It must be 4", None),
         ("She has $5 and $6, so 11 in all.", "11"),
         ("There are 3 steps.\n1. Add.\n2. So x is 9.\n3. Done.", "9"),
@@ -246,9 +246,9 @@ def test_the_evidence_names_what_was_found_and_what_decided() -> None:
 
 def test_algebra_that_does_not_end_is_a_timeout_and_the_next_items_are_served() -> None:
     slow = box("(x+y+z+1)^{3000}")
-    first, second = score("math", deadline=0.5)([Item(slow, "x^3+y"), Item(box("x+x"), "2x")])
+    first, second = score("math", deadline=2)([Item(slow, "x^3+y"), Item(box("x+x"), "2x")])
     assert (first.verdict, second.verdict) == ("timeout", "correct")
-    assert first.value is None and "no verdict in 0.5 s" in first.why
+    assert first.value is None and "no verdict in 2 s" in first.why
 
 
 def test_thirty_two_threads_with_a_bomb_each_have_a_verdict_before_the_deadline() -> None:

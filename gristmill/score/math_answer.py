@@ -216,6 +216,8 @@ def _unit_after(text: str) -> str:
     """The percent sign or known unit that follows a formula."""
     found = _AFTER_FORMULA.match(text)
     word = found[0].strip() if found else ""
+    if word in ("in", "a"):  # inches at times, but mostly not
+        return ""
     return f" \\text{{{word}}}" if word and (measure(word) or quantity(f"1 {word}") == Quantity(1, "%")) else ""
 
 

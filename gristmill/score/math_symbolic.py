@@ -87,3 +87,6 @@ def _apart(gold: Any, answer: Any) -> bool:
 
 def _fraction(whole: str, decimals: str) -> str:
     return rf"\frac{{{int((whole or '0') + decimals)}}}{{{10 ** len(decimals)}}}"
+
+
+equal(((r"\frac{x+1}{2}",), (r"\frac{1+x}{2}",), ((0, 0),)))  # so that no item is charged for the libraries' first use
