@@ -14,6 +14,7 @@ import typer
 
 from gristmill import __version__
 from gristmill.cli.ablate import ablate
+from gristmill.cli.audit import audit
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.curve import curve
@@ -64,6 +65,7 @@ app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
+app.command("audit")(audit)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("weights")(weights)

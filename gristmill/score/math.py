@@ -10,7 +10,7 @@ references with a choice of answers.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from gristmill.errors import UsageError
 from gristmill.score.math_answer import Found, of_reference, of_response, plain
 from gristmill.score.math_compare import Compared, Policy, compare
-from gristmill.score.math_forms import Form, read
+from gristmill.score.math_forms import NO_SOLUTION, Form, read, words_of
 from gristmill.score.math_limits import LONGEST, too_hard
 from gristmill.score.math_text import MARK, canonical, cleaned, unreadable
 from gristmill.score.score import Item, Score, Verdict
@@ -70,21 +70,54 @@ def math(
     parameters = {name: value for name, value in given.items() if value != defaults[name]}
     if tolerance:
         parameters["tolerance"] = float(tolerance)  # type: ignore[assignment]
-    return Score("math", VERSION, partial(_judged, policy, decimal, float(deadline)), parameters)
+    judge = partial(_judged, policy, decimal, float(deadline))
+    return Score("math", VERSION, judge, parameters, gold=partial(_golds, decimal, float(deadline)))
 
 
 class Asked(NamedTuple):
     """An item that computer algebra must decide, and the evidence so far."""
 
-    task: tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int], ...]]
+    task: tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, int], ...], float]
+    """As `math_symbolic.equal` takes it."""
     evidence: str
 
 
 def _judged(policy: Policy, decimal: str, deadline: float, items: Sequence[Item]) -> list[Verdict]:
-    first = [_first(policy, decimal, item) for item in items]
+    return _decided([_first(policy, decimal, item) for item in items], deadline)
+
+
+def _decided(first: Sequence[Verdict | Asked], deadline: float) -> list[Verdict]:
+    """Verdicts for all, computer algebra having been asked; the same question once."""
     asked = list({each.task: None for each in first if isinstance(each, Asked)})
     decided = dict(zip(asked, outcomes(EQUAL, asked, deadline=deadline), strict=True)) if asked else {}
     return [_settled(each, decided[each.task]) if isinstance(each, Asked) else each for each in first]
+
+
+def _golds(decimal: str, deadline: float, items: Sequence[Item]) -> list[Verdict]:
+    """Whether each reference can be used: it is found, read, and where it is an expression, parsed by math-verify."""
+    return _decided([_first_of_gold(decimal, item.reference) for item in items], deadline)
+
+
+def _first_of_gold(decimal: str, reference: str | None) -> Verdict | Asked:
+    gold = _gold(reference)
+    if isinstance(gold, Verdict):
+        return gold
+    form = _read(gold.text, decimal)
+    expressions = tuple(_expressions(form))
+    evidence = f"reference: {_short(form.whole)}"
+    if reason := next(filter(None, map(too_hard, expressions)), ""):
+        return Verdict(None, "unparseable_gold", f"{evidence}; not worked out: {reason}")
+    if not expressions:
+        return Verdict(1.0, "correct", evidence)
+    return Asked((expressions, expressions, tuple((place, place) for place in range(len(expressions))), 0.0), evidence)
+
+
+def _expressions(form: Form) -> Iterator[str]:
+    """What in a form is left to computer algebra."""
+    if form.kind == "expression" and words_of(form.text) != NO_SOLUTION:
+        yield form.text
+    for part in form.parts:
+        yield from _expressions(part)
 
 
 def _first(policy: Policy, decimal: str, item: Item) -> Verdict | Asked:
@@ -125,7 +158,7 @@ def _against(gold: Found, policy: Policy, decimal: str, item: Item) -> Verdict |
         return _verdict(compared, evidence)
     if reason := too_hard(form.text):
         return Verdict(None, "unparseable_gold", f"{evidence}; not worked out: {reason}")
-    return Asked(compared.ask, evidence)
+    return Asked((*compared.ask, policy.tolerance), evidence)
 
 
 def _problem(found: Found, gold: Found) -> str:
@@ -177,7 +210,7 @@ _PERCENT = re.compile(r"%|\bper ?cent", re.IGNORECASE)
 
 
 def _short(text: str) -> str:
-    text = text.replace(MARK, "")
+    text = " ".join(text.replace(MARK, "").split())
     return text if len(text) <= 100 else text[:97] + "..."
 
 

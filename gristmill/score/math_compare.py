@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
-from gristmill.score.math_forms import Form, words_of
+from gristmill.score.math_forms import NO_SOLUTION, Form, words_of
 from gristmill.score.math_numbers import BASE, Quantity
 from gristmill.score.math_text import MARK, canonical
 from gristmill.score.math_units import measure
@@ -49,7 +49,7 @@ def compare(gold: Form, answer: Form, policy: Policy) -> Compared:
         return _numbers(gold.quantity, answer.quantity, policy)
     if canonical(gold.whole) == canonical(answer.whole):
         return Compared(True, "text")
-    if "words" in (gold.kind, answer.kind) or words_of(gold.text) == "no solution":
+    if "words" in (gold.kind, answer.kind) or words_of(gold.text) == NO_SOLUTION:
         same = words_of(gold.text) == words_of(answer.text)
         return Compared(same, "words")
     if gold.kind == "choice" and (labelled := _LABELLED.match(answer.whole)):

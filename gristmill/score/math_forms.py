@@ -339,6 +339,7 @@ def _with_unit(text: str, _: int) -> Form | None:
 
 _ARTICLES = re.compile(r"\b(?:a|an|the|is|are)\b")
 _LETTERS = re.compile(r"[^a-z0-9]+")
+NO_SOLUTION = "no solution"
 _NOTHING = frozenset({
     "no solution", "no solutions", "no real solution", "no real solutions", "there no solution", "there no solutions",
     "none", "emptyset", "empty set", "no such", "no values", "no such values", "no roots", "no real roots",
@@ -350,4 +351,4 @@ def words_of(text: str) -> str:
     """Words as they are compared: small letters, no articles or punctuation; every way to say *none* is one."""
     folded = _LETTERS.sub(" ", text.replace(MARK, "").casefold())
     folded = " ".join(_ARTICLES.sub(" ", folded).split()) or folded.strip()
-    return "no solution" if folded in _NOTHING or canonical(text) in (r"\{\}", r"\emptyset", "{}") else folded
+    return NO_SOLUTION if folded in _NOTHING or canonical(text) in (r"\{\}", r"\emptyset", "{}") else folded

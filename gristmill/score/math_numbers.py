@@ -52,7 +52,7 @@ WORDS |= {ten: 20 + 10 * place for place, ten in enumerate(_TENS)}
 WORDS |= {f"{ten}-{one}": WORDS[ten] + WORDS[one] for ten in _TENS for one in _SMALL[1:10]}
 
 BASE = "base "
-_BASED = re.compile(rf"(-?\s?\d+)\s*_\s*\{{?\s*{MARK}?\s*(\d+|[a-z]+)\s*{MARK}?\s*\}}?")
+_BASED = re.compile(rf"(-?\s?\d+(?:\.\d+)?)\s*_\s*\{{?\s*{MARK}?\s*(\d+|[a-z]+)\s*{MARK}?\s*\}}?")
 _PLAIN = re.compile(r"-?\d{1,15}")
 
 
@@ -71,7 +71,7 @@ def quantity(text: str) -> Quantity | None:
         return Quantity(WORDS[text.lower()])
     if found := _BASED.fullmatch(text):
         base = WORDS.get(found[2].lower(), found[2])
-        return Quantity(int(found[1].replace(" ", "")), f"{BASE}{base}") if str(base).isdigit() else None
+        return Quantity(_exact(found[1]), f"{BASE}{base}") if str(base).isdigit() else None
     return _with_sign(_without_parentheses(text))
 
 

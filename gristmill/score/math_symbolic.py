@@ -43,10 +43,11 @@ _CONFIG = [
 def equal(task: Sequence[Any]) -> str:
     """`same`, `different`, or `gold`, `answer` for what cannot be parsed.
 
-    `task` has the gold expressions, the answers, and the pairs (of their numbers) that may be matched. Every gold needs
-    an answer of its own; equality is transitive, so that the first that fits will do.
+    `task` has the gold expressions, the answers, the pairs (of their numbers) that may be matched, and the relative
+    difference that numbers may have. Every gold needs an answer of its own; equality is transitive, so that the first
+    that fits will do.
     """
-    golds, answers, allowed = task
+    golds, answers, allowed, tolerance = task
     parsed_golds = [_parsed(each) for each in golds]
     if not all(parsed_golds):
         return "gold"
@@ -58,7 +59,7 @@ def equal(task: Sequence[Any]) -> str:
         fits = (
             column
             for each, column in allowed
-            if each == row and column not in taken and _same(gold, parsed_answers[column])
+            if each == row and column not in taken and _same(gold, parsed_answers[column], tolerance)
         )
         if (found := next(fits, None)) is None:
             return "different"
@@ -73,20 +74,30 @@ def _parsed(text: str) -> Any:
     return parse(f"${latex}$", extraction_config=_CONFIG, fallback_mode="no_fallback", parsing_timeout=None)
 
 
-def _same(gold: Any, answer: Any) -> bool:
-    """math-verify's verdict; it takes numbers that differ by less than 1e-15 for equal, however small they are."""
-    return bool(verify(gold, answer, timeout_seconds=None)) and not _apart(gold[0], answer[0])
+def _same(gold: Any, answer: Any, tolerance: float) -> bool:
+    """math-verify's verdict; but numbers are compared by their relative difference, since it takes those that differ by
+    less than 1e-15 for equal, however small they are."""
+    apart = _apart(gold[0], answer[0])
+    if apart is not None and (apart > CLOSE or tolerance):
+        return apart <= max(CLOSE, tolerance)
+    return bool(verify(gold, answer, timeout_seconds=None))
 
 
-def _apart(gold: Any, answer: Any) -> bool:
+def _apart(gold: Any, answer: Any) -> float | None:
+    """The relative difference of two numbers, None if they are not numbers."""
     if not (isinstance(gold, Expr) and isinstance(answer, Expr) and gold.is_number and answer.is_number):
-        return False
+        return None
     one, other = N(gold, 30), N(answer, 30)
-    return bool(abs(one - other) > abs(one) * CLOSE) if one.is_finite and other.is_finite else False
+    if one == 0 or not (one.is_finite and other.is_finite):
+        return None
+    apart = abs((one - other) / one)
+    return float(apart) if apart.is_Float or apart.is_Rational else None
 
 
 def _fraction(whole: str, decimals: str) -> str:
     return rf"\frac{{{int((whole or '0') + decimals)}}}{{{10 ** len(decimals)}}}"
 
 
-equal(((r"\frac{x+1}{2}",), (r"\frac{1+x}{2}",), ((0, 0),)))  # so that no item is charged for the libraries' first use
+equal(
+    ((r"\frac{x+1}{2}",), (r"\frac{1+x}{2}",), ((0, 0),), 0.0)
+)  # so that no item is charged for the libraries' first use

@@ -26,6 +26,7 @@ from gristmill.progress import Stages
 from gristmill.records import Kind
 from gristmill.run import Run, peak_rss_mb
 from gristmill.score.cache import Scores, cached
+from gristmill.score.gold import check_golds
 from gristmill.score.score import Item, Score, Verdict
 
 READ = ("response", "reference", "prompt", "reasoning", "meta")
@@ -59,6 +60,7 @@ def score_files(
     limit: int | None = None,
     max_bad: float = 0.01,
     max_failures: float = 0.1,
+    strict_gold: bool = False,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -66,7 +68,8 @@ def score_files(
 
     The answer of question/answer rows is their reference. Rows that an earlier filter dropped are left out. Returns the
     summary. Raises BadInput for too many bad rows, UsageError for rows without a response, Refused, with the file
-    written, where more than the share `max_failures` of a judge's calls failed.
+    written, where more than the share `max_failures` of a judge's calls failed. With `strict_gold` the references are
+    judged first: Refused, with nothing written, if a score cannot use one.
     """
     check_replaceable(out, "score", force=force)
     names = [score.name for score in scores]
@@ -75,6 +78,8 @@ def score_files(
     started = time.monotonic()
     stages, cache = Stages(say), Scores(run.path)
     ready = [cached(score, cache) for score in scores]
+    if strict_gold:
+        check_golds(scores, batches(paths, columns=columns, answer="reference", limit=limit)[2])
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     _check_kind(kind, scores)
     tallies = [Tally(score) for score in scores]

@@ -70,7 +70,8 @@ class Score:
 
     `version` changes when the same item may be judged otherwise, `parameters` are what the caller set, and `reads`
     names the fields of `meta` that are looked at, None for all (prompt, response, reasoning and reference always may
-    be). A `pairwise` score compares an item's response with its `other`. `report` makes an empty report.
+    be). A `pairwise` score compares an item's response with its `other`. `report` makes an empty report. `gold` judges
+    the references alone: 1 for one that the score can use.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Score:
     reads: Sequence[str] | None = ()
     pairwise: bool = False
     report: Callable[[], Report] | None = None
+    gold: Judge | None = None
 
     def __call__(self, items: Sequence[Item]) -> list[Verdict]:
         """A verdict for each item; one without a response is `no_response`. Raises ValueError for a judge that gives
