@@ -9,11 +9,12 @@ Not covered: approximate equality.
 import logging
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Expr, N
+from sympy import Expr, N, Rational
 
 from gristmill.score.math_text import MARK
 
@@ -24,6 +25,9 @@ CLOSE = 1e-12
 """The relative difference of two equal numbers that were worked out to 30 digits."""
 
 _DEGREES = re.compile(r"(\d+) degrees\b")
+FAR = 1e-6
+"""A relative difference at one value of the variables that shows two expressions to differ."""
+
 _POWER = re.compile(r"\^\s*(\([^()]*\))")
 _DECIMAL = re.compile(r"(\d*)\.(\d+)")
 
@@ -67,7 +71,9 @@ def equal(task: Sequence[Any]) -> str:
     return "same"
 
 
+@lru_cache(maxsize=1_000)
 def _parsed(text: str) -> Any:
+    """The expression in a list, empty if there is none; a reference is asked about many times."""
     latex = _DECIMAL.sub(lambda found: _fraction(found[1], found[2]), text.replace(MARK, " "))
     latex = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", latex)
     latex = _POWER.sub(r"^{\1}", latex)
@@ -75,23 +81,26 @@ def _parsed(text: str) -> Any:
 
 
 def _same(gold: Any, answer: Any, tolerance: float) -> bool:
-    """math-verify's verdict; but numbers are compared by their relative difference, since it takes those that differ by
-    less than 1e-15 for equal, however small they are."""
-    apart = _apart(gold[0], answer[0])
-    if apart is not None and (apart > CLOSE or tolerance):
+    """math-verify's verdict, but where numbers tell: it takes those that differ by less than 1e-15 for equal, however
+    small they are, and it simplifies at length what one value shows to differ."""
+    apart, known = _apart(gold[0], answer[0])
+    if apart is not None and (apart > CLOSE or tolerance) and (known or apart > FAR):
         return apart <= max(CLOSE, tolerance)
     return bool(verify(gold, answer, timeout_seconds=None))
 
 
-def _apart(gold: Any, answer: Any) -> float | None:
-    """The relative difference of two numbers, None if they are not numbers."""
-    if not (isinstance(gold, Expr) and isinstance(answer, Expr) and gold.is_number and answer.is_number):
-        return None
-    one, other = N(gold, 30), N(answer, 30)
-    if one == 0 or not (one.is_finite and other.is_finite):
-        return None
+def _apart(gold: Any, answer: Any) -> tuple[float | None, bool]:
+    """The relative difference of two expressions, where their variables have some positive values; whether it is that
+    of two numbers. None if that cannot be told."""
+    if not (isinstance(gold, Expr) and isinstance(answer, Expr)):
+        return None, False
+    names = sorted(gold.free_symbols | answer.free_symbols, key=str)
+    values = {name: Rational(17 + 10 * place, 7) for place, name in enumerate(names)}
+    one, other = N(gold.subs(values), 30), N(answer.subs(values), 30)
+    if not (one.is_number and other.is_number and one.is_finite and other.is_finite) or one == 0:
+        return None, False
     apart = abs((one - other) / one)
-    return float(apart) if apart.is_Float or apart.is_Rational else None
+    return (float(apart) if apart.is_Float or apart.is_Rational else None), not names
 
 
 def _fraction(whole: str, decimals: str) -> str:
