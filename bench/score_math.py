@@ -9,13 +9,12 @@
   (https://github.com/huggingface/trl/blob/v1.16.0/trl/rewards/accuracy_rewards.py): TRL's own where it is installed,
   else its two calls of math-verify with the same arguments.
 
-GSM8K is timed by the processor, since neither side waits; hard pairs by the clock, turn about, since ours are judged in
-a worker process. Exits 1 if a target is missed or GSM8K is not judged as OpenAI judged it.
+Seconds are those of the processor, workers included (their start and the untimed pairs are taken off). Exits 1 if a
+target is missed or GSM8K is not judged as OpenAI judged it.
 """
 
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from data import rows, table
 from latex2sympy2_extended import NormalizationConfig
 from math_verify import LatexExtractionConfig, parse, verify
 
+from gristmill.score import workers
 from gristmill.score.math_answer import of_response
 from gristmill.score.named import score
 from gristmill.score.score import Item, Verdict
@@ -35,15 +35,15 @@ TIMES_MATH_VERIFY, TIMES_TRL = 30, 5
 
 
 WARM = 200
-"""Hard pairs that each side judges first, untimed: the parser of formulas that both use learns its grammar as it goes."""
-BLOCK = 100
-"""Hard pairs judged by one side before it is the other's turn, so that other work on the machine slows both."""
+"""Hard pairs that each side judges first, untimed: the parser of formulas that both use learns its grammar on them."""
 
 
-def timed(work: Callable[[], list[Any]], clock: Callable[[], float]) -> tuple[list[Any], float]:
-    started = clock()
+def timed(work: Callable[[], list[Any]]) -> tuple[list[Any], float]:
+    """What it gives, and the seconds of processor that this process and the workers that it ended took."""
+    started = os.times()
     done = work()
-    return done, clock() - started
+    ended = os.times()
+    return done, sum(ended[:4]) - sum(started[:4])
 
 
 def trl() -> tuple[str, Callable[[Sequence[str], Sequence[str]], list[float | None]]]:
@@ -69,11 +69,9 @@ def like_trl(text: str, gold: str) -> float | None:
 def gsm8k() -> tuple[list[object], bool]:
     data = rows("gsm8k_rollouts/example_model_solutions")
     items = [Item(row["solution"], row["ground_truth"]) for row in data]
-    ours, our_seconds = timed(lambda: score("math")(items), time.process_time)
+    ours, our_seconds = timed(lambda: score("math")(items))
     last = [(row["ground_truth"].split("A: ")[-1], row["solution"].split("\n")[-1][-60:]) for row in data[:600]]
-    theirs, their_seconds = timed(
-        lambda: [float(verify(parse(gold), parse(line))) for gold, line in last], time.process_time
-    )
+    theirs, their_seconds = timed(lambda: [float(verify(parse(gold), parse(line))) for gold, line in last])
     right = [float(row["is_correct"]) for row in data]
     our_rate, their_rate = len(items) / our_seconds, len(last) / their_seconds
     agree = sum((verdict.value == 1) == bool(truth) for verdict, truth in zip(ours, right, strict=True))
@@ -102,25 +100,24 @@ def hard(most: int | None) -> tuple[list[object], bool, Counter[str]]:
         Item(text, gold, [{"role": "user", "content": question}])
         for text, gold, (_, question) in zip(texts, golds, chosen, strict=True)
     ]
-    made(items[:WARM])
-    texts, golds, items = texts[WARM:], golds[WARM:], items[WARM:]
-    ours: list[Verdict] = []
-    theirs: list[float | None] = []
-    our_seconds = their_seconds = 0.0
-    for start in range(0, len(items), BLOCK):
-        block = slice(start, start + BLOCK)
-        verdicts, took = timed(lambda block=block: made(items[block]), time.perf_counter)
-        ours, our_seconds = ours + verdicts, our_seconds + took
-        rewards, took = timed(lambda block=block: reward(texts[block], golds[block]), time.perf_counter)
-        theirs, their_seconds = theirs + rewards, their_seconds + took
+
+    def ours_of(items: Sequence[Item]) -> list[Verdict]:
+        verdicts = made(items)
+        workers.close()  # so that its time is known
+        return verdicts
+
+    _, start_seconds = timed(lambda: ours_of(items[:WARM]))
+    ours, our_seconds = timed(lambda: ours_of(items))
+    theirs, their_seconds = timed(lambda: reward(texts[WARM:], golds[WARM:]))
+    ours, our_seconds = ours[WARM:], our_seconds - start_seconds
     differ = Counter(
         f"ours {mine.verdict}, theirs {'none' if other is None else f'{other:.0f}'}"
         for mine, other in zip(ours, theirs, strict=True)
         if mine.value != other
     )
-    our_rate, their_rate = len(items) / our_seconds, len(items) / their_seconds
-    line = ["hard answers", f"{len(items):,}", f"{our_rate:,.0f}", name, f"{their_rate:,.0f}"]
-    line += [f"{our_rate / their_rate:.1f}", TIMES_TRL, f"{1 - differ.total() / len(items):.2%} as theirs", ""]
+    our_rate, their_rate = len(ours) / our_seconds, len(ours) / their_seconds
+    line = ["hard answers", f"{len(ours):,}", f"{our_rate:,.0f}", name, f"{their_rate:,.0f}"]
+    line += [f"{our_rate / their_rate:.1f}", TIMES_TRL, f"{1 - differ.total() / len(ours):.2%} as theirs", ""]
     return line, our_rate >= TIMES_TRL * their_rate, differ
 
 

@@ -204,7 +204,14 @@ def test_a_forked_child_starts_its_own() -> None:
             mine = workers.outcomes(f"{JOBS}:do", ["pid"])[0].value
             code = 0 if mine != before else 2
         finally:
-            workers._close()
+            workers.close()
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert workers.outcomes(f"{JOBS}:do", ["pid"])[0].value == before
+
+
+def test_shared_workers_that_were_closed_start_again() -> None:
+    before = workers.outcomes(f"{JOBS}:do", ["pid"])[0].value
+    workers.close()
+    assert not is_running(before)
+    assert workers.outcomes(f"{JOBS}:do", ["pid"])[0].value != before

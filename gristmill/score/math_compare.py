@@ -15,6 +15,7 @@ from gristmill.score.math_forms import NO_SOLUTION, Form, words_of
 from gristmill.score.math_numbers import BASE, Quantity
 from gristmill.score.math_text import MARK, canonical
 from gristmill.score.math_units import measure
+from gristmill.score.math_values import differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,8 @@ def _expressions(gold: Form, answer: Form, policy: Policy) -> Compared:
     texts = gold.text, answer.text
     if bool(gold.name) != bool(answer.name) and "=" in gold.text + answer.text:
         texts = gold.whole, answer.whole  # y = 2x, and an equation that is not solved for y
+    if not policy.tolerance and differ(*texts):
+        return Compared(False, "values")
     return Compared(None, "symbolic", ask=((texts[0],), (texts[1],), ((0, 0),)))
 
 

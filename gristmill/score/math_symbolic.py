@@ -107,6 +107,11 @@ def _fraction(whole: str, decimals: str) -> str:
     return rf"\frac{{{int((whole or '0') + decimals)}}}{{{10 ** len(decimals)}}}"
 
 
-equal(
-    ((r"\frac{x+1}{2}",), (r"\frac{1+x}{2}",), ((0, 0),), 0.0)
-)  # so that no item is charged for the libraries' first use
+WARMING = (
+    *(r"\frac{x+1}{2}", r"-4\sqrt{3}+2\pi", r"2x^{2}-5(x+1)y", r"(-\infty,2)\cup[3,5]", r"(\sqrt{2},1)"),
+    *(r"\{1,2\}", r"y=\sin x", "3x-2y+4=0", "3+4i", r"\frac{7\sqrt{3}}{2}i"),
+)
+"""Expressions on which the parser learns its grammar, before an item is charged for that."""
+
+for _each in WARMING:
+    equal(((_each,), (f"{_each} + 0",), ((0, 0),), 0.0))

@@ -220,13 +220,17 @@ def outcomes(function: str, items: Sequence[Any], *, deadline: float = DEADLINE)
     with _starting:
         if _shared is None:
             _shared = Workers()
-            atexit.register(_close)
+            atexit.register(close)
     return _shared.outcomes(function, items, deadline=deadline)
 
 
-def _close() -> None:
-    if _shared is not None:
-        _shared.close()
+def close() -> None:
+    """End the workers that this process shares; the next call of `outcomes` starts others."""
+    global _shared
+    with _starting:
+        ended, _shared = _shared, None
+    if ended is not None:
+        ended.close()
 
 
 def _forked() -> None:
@@ -234,7 +238,7 @@ def _forked() -> None:
     global _shared, _starting
     if _shared is not None:
         _shared.forget()
-        atexit.unregister(_close)
+        atexit.unregister(close)
     _shared, _starting = None, threading.Lock()
 
 
