@@ -85,6 +85,8 @@ def _with_sign(text: str) -> Quantity | None:
     for read in (_mixed, _slashed, _repeating, _scientific, _one):
         if (got := read(rest)) is not None:
             value, end = got
+            if scale := _SCALE.match(rest, end):
+                value, end = value * 10 ** _SCALES[scale[1].lower()], scale.end()
             unit = _unit(rest[end:])
             if unit is not None:
                 return Quantity(sign * value, unit or money)
@@ -170,7 +172,14 @@ def _one(text: str) -> _Read:
 _PERCENT = re.compile(r"%|(?:percent|percentage|pct|per cent)\b\.?", re.IGNORECASE)
 _HALF_DAY = re.compile(r"\b([apAP])\.\s?[mM](?:\.|$)")
 _NOUNS = re.compile(r"[A-Za-z][A-Za-z'\-]*\.?(?:[ /^]+\(?(?:[A-Za-z][A-Za-z'\-]*|\^?\s?\{?-?[0-9]\}?)\.?\)?){0,7}")
-_CONNECTIVES = re.compile(r"\b(?:or|and|not|to|if|plus|minus|times|mod|when|where|is|but|nor)\b")
+_CONNECTIVES = re.compile(
+    r"\b(?:or|and|not|to|if|plus|minus|times|mod|when|where|is|but|nor|squared|cubed|factorial|half|halves|thirds?"
+    r"|quarters?|fifths?|tenths?|hundredths?|thousandths?|mille|points?)\b",
+    re.IGNORECASE,
+)
+"""Words that make of a number another, or no number."""
+_SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_SCALE = re.compile(r"[\s¦]+(hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
 
 
 def _unit(rest: str) -> str | None:

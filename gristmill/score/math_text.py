@@ -65,7 +65,6 @@ _RELATIONS = {
 _PYTHON_POWER = re.compile(r"(?<=[\w)])\*\*(?=[\w(])")
 _THOUSANDS = re.compile(r"\s*\{\s*,\s*\}\s*")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
-_DOLLARS = re.compile(r"\\?\$")
 _DELIMITERS = re.compile(r"\\[()\[\]]")
 _SPACES = re.compile(r"\s+")
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
@@ -100,17 +99,16 @@ def cleaned(text: str) -> str:
             before, text = text, _TEXT.sub(lambda found: f"{MARK}{found[1]}{MARK}", text)
         text = _FONT.sub(" ", text)
         text = _COMMAND.sub(lambda found: _RELATIONS.get(found[0], found[0]), _DELIMITERS.sub(" ", text))
-    text = _DOLLARS.sub(" dollars " if _is_money(text) else " ", text)
+    if r"\$" in text:
+        text = text.replace(r"\$", " dollars ").replace("$", " ")
+    elif "$" in text:
+        text = text.replace("$", " dollars " if text.count("$") == 1 and _MONEY.match(text) else " ")
     text = _SPACES.sub(" ", text).strip()
     return _without_ends(text)
 
 
-_MONEY = re.compile(r"(?:^|[^$\\])\\?\$\s*-?[\d.][^$]*$|^\s*-?\\?\$\s*[\d.][^$]*$")
-
-
-def _is_money(text: str) -> bool:
-    r"""Whether a dollar sign in it is money: a `\$`, or one alone before a digit."""
-    return r"\$" in text or (text.count("$") == 1 and bool(_MONEY.match(text)))
+_MONEY = re.compile(r"[^$]*\$\s*-?[\d.][^$]*$")
+"""One dollar sign, before a digit: money, and not half of a formula's delimiters."""
 
 
 def _without_ends(text: str) -> str:
