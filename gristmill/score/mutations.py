@@ -12,7 +12,7 @@ from gristmill.score.math_answer import of_response
 from gristmill.score.math_units import UNITS
 
 _DIGIT = re.compile(r"\d")
-_NUMBER = re.compile(r"(-\s?)?(\d[\d,]*\.?\d*)")
+_NUMBER = re.compile(r"(-\s?)?(\d+(?:,\d{3})*(?:\.\d+)?)")
 _WORD = re.compile(r"\\?%|\\?\$|(?<![A-Za-z\\])[A-Za-z]+")
 
 
@@ -27,15 +27,15 @@ def digit(answer: str, place: int) -> str | None:
 
 
 def sign(answer: str, _: int = 0) -> str | None:
-    """With the sign of its first number turned; None where that is zero or has both signs."""
-    found = _NUMBER.search(answer)
-    if not found or not found[2].strip("0,.") or r"\pm" in answer or "±" in answer:
+    """With the sign of its first number but zero turned; None where it has both signs."""
+    found = next((each for each in _NUMBER.finditer(answer) if each[2].strip("0,.")), None)
+    if found is None or r"\pm" in answer or "±" in answer:
         return None
     return answer[: found.start()] + ("" if found[1] else "-") + found[2] + answer[found.end() :]
 
 
 def unit(answer: str, _: int = 0) -> str | None:
-    """In another unit of the same dimension; dollars become cents, and a percentage loses its sign's worth of 100."""
+    """In another unit, of the same dimension if there is one: dollars become cents, per cent becomes per mille."""
     for found in _WORD.finditer(answer):
         word = found[0].lstrip("\\")
         if word == "%":
@@ -50,7 +50,7 @@ def unit(answer: str, _: int = 0) -> str | None:
 def _other(name: str) -> str:
     factor, dimension = UNITS[name]
     same = (other for other, (size, of) in UNITS.items() if of == dimension and size != factor and len(other) > 1)
-    return next(same, "apples" if name != "apples" else "pears")
+    return next(same, "hours" if dimension != "time" else "km")
 
 
 MUTATIONS: dict[str, Callable[[str, int], str | None]] = {"digit": digit, "sign": sign, "unit": unit}
