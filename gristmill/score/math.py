@@ -193,10 +193,10 @@ def _gold(reference: str | None) -> Found | Verdict:
     if reference is None or reference.strip().lower() in _UNUSABLE:
         return Verdict(None, "unparseable_gold", f"the reference is {reference!r}")
     found = of_reference(reference)
+    if found is not None and len(found.text) > LONGEST:
+        return Verdict(None, "unparseable_gold", f"the reference has {len(found.text):,} characters; at most {LONGEST}")
     if found is None or not cleaned(found.text):
         return Verdict(None, "unparseable_gold", f"no answer is found in the reference {_short(reference)!r}")
-    if len(found.text) > LONGEST:
-        return Verdict(None, "unparseable_gold", f"the reference has {len(found.text):,} characters; at most {LONGEST}")
     if unreadable(found.text):
         return Verdict(None, "unparseable_gold", f"characters that no answer has in {found.text[:50]!a}")
     return found

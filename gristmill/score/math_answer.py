@@ -199,6 +199,8 @@ def _stated(rest: str) -> Found | None:
     sentence = _SENTENCE.split(rest, maxsplit=1)[0].strip().strip("*_")
     if not sentence:
         return None
+    if len(sentence) > LONGEST:
+        return _last(sentence)
     form = read(sentence)
     if form.kind in ("number", "choice", "clock", "group") or (
         form.kind == "expression" and len(sentence) < 60 and " " not in sentence
@@ -254,7 +256,8 @@ _NUMBER = re.compile(
     r"(?:\s?(?:%|percent\b|pct\b))?(?![\w:]|[-/.]\d|,\d{3})"
 )
 _LABEL = re.compile(
-    r"(?:\b(?:step|case|question|problem|exercise|part|figure|table|equation|chapter|section|method|option|example|note|page|line|no\.|#)\s*|[#(\[])$",
+    r"(?:\b(?:step|case|question|problem|exercise|part|figure|table|equation|chapter|section|method|option|example|note"
+    r"|page|line|no\.|#)\s*|[#(\[]|\b(?:not|isn't|never|nor|than|between \S{1,20} and)\s+)$",
     re.IGNORECASE,
 )
 _WITH_UNIT = re.compile(
@@ -308,6 +311,6 @@ def _last(text: str) -> Found | None:
 
 def _labels(text: str, number: re.Match[str]) -> bool:
     """Whether a number counts steps or items: `Step 3`, or `3.` at the beginning of a line."""
-    if _LABEL.search(text, 0, number.start()):
+    if _LABEL.search(text, max(0, number.start() - 40), number.start()):
         return True
     return text[: number.start()].endswith("\n") and bool(re.match(r"\s*[).:]\s", text[number.end() :]))

@@ -37,7 +37,7 @@ class Form:
     """What was left of the equals sign."""
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def read(text: str, comma: bool = False) -> Form:
     """The form of an answer; `comma` reads `1.234,5` as English writes `1,234.5`."""
     text = cleaned(text)
@@ -346,7 +346,7 @@ _NOTHING = frozenset({
 })  # fmt: skip
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def words_of(text: str) -> str:
     """Words as they are compared: small letters, no articles or punctuation; every way to say *none* is one."""
     folded = _LETTERS.sub(" ", text.replace(MARK, "").casefold())

@@ -56,7 +56,7 @@ _BASED = re.compile(rf"(-?\s?\d+(?:\.\d+)?)\s*_\s*\{{?\s*{MARK}?\s*(\d+|[a-z]+)\
 _PLAIN = re.compile(r"-?\d{1,15}")
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def quantity(text: str) -> Quantity | None:
     """The number that the whole of a cleaned text is, or None.
 
@@ -171,10 +171,10 @@ def _one(text: str) -> _Read:
 
 _PERCENT = re.compile(r"%|(?:percent|percentage|pct|per cent)\b\.?", re.IGNORECASE)
 _HALF_DAY = re.compile(r"\b([apAP])\.\s?[mM](?:\.|$)")
-_NOUNS = re.compile(r"[A-Za-z][A-Za-z'\-]*\.?(?:[ /^]+\(?(?:[A-Za-z][A-Za-z'\-]*|\^?\s?\{?-?[0-9]\}?)\.?\)?){0,7}")
+_NOUNS = re.compile(r"[A-Za-z][A-Za-z'\-]*\.?(?:\s?\^\s?\{?\s?-?[0-9]\s?\}?|[ /]+\(?[A-Za-z][A-Za-z'\-]*\.?\)?){0,7}")
 _CONNECTIVES = re.compile(
-    r"\b(?:or|and|not|to|if|plus|minus|times|mod|when|where|is|but|nor|squared|cubed|factorial|half|halves|thirds?"
-    r"|quarters?|fifths?|tenths?|hundredths?|thousandths?|mille|points?)\b",
+    r"\b(?:or|and|not|to|if|plus|minus|times|mod|when|where|is|but|nor|squared|cubed|factorial|halves|thirds?"
+    r"|fifths?|tenths?|hundredths?|thousandths?|mille)\b",
     re.IGNORECASE,
 )
 """Words that make of a number another, or no number."""

@@ -71,7 +71,7 @@ _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
 _SIMPLE = re.compile(r"[-+]?\d+(?:\.\d+)?")
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def cleaned(text: str) -> str:
     """What is said, in LaTeX and ASCII where those have it; spaces are single."""
     text = text.strip()
@@ -158,7 +158,7 @@ _SECOND = re.compile(r"(\\frac\{[^{}]*\})\s*(?=[^\s{])(\\[a-zA-Z]+|[a-zA-Z0-9])"
 _LONE = re.compile(r"([\^_])\{([a-zA-Z0-9])\}")
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def canonical(text: str) -> str:
     r"""Cleaned text as it is compared: braces where LaTeX lets one do without (`\frac12`), no spaces and marks."""
     text = text.replace(MARK, "")

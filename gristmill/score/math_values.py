@@ -31,7 +31,7 @@ def differ(one: str, other: str) -> bool:
     return abs(first - second) > FAR * max(abs(first), abs(second), 1e-9)
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def value(text: str) -> complex | None:
     """The value of an expression; None if it is not plain, or too large to have one."""
     tokens, at = list[str](), 0
