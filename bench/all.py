@@ -6,7 +6,8 @@ from pathlib import Path
 
 BENCHES = [
     *("rules", "near_quality", "contamination", "diversity", "balance", "reading", "code_quality"),
-    *("near_speed", "filter_speed", "calls_speed", "killed", "sandbox_speed", "templates_memory", "two_nodes", "score_math"),
+    *("near_speed", "filter_speed", "calls_speed", "killed", "sandbox_speed", "templates_memory", "two_nodes"),
+    "score_math",
 ]
 
 
