@@ -52,3 +52,25 @@ def test_good_golds_let_the_score_go_on_and_scores_without_golds_are_refused(tmp
     (tmp_path / "empty.jsonl").write_text('{"prompt": "p", "response": "2", "reference": " "}\n')
     with pytest.raises(Refused, match=r"exact: no_reference"):
         score_files(str(tmp_path / "empty.jsonl"), [score("exact")], out, run=here, strict_gold=True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "good", "bad"),
+    [
+        ("choice", "B", "neither"),
+        ("answer", "It is 5.\n#### 5", "  "),
+        ("exact", "x", ""),
+        ("code,weak=true", '{"inputs": ["1"], "outputs": ["2"]}', "{}"),
+    ],
+)
+def test_other_verifiers_check_their_references_too(spec: str, good: str, bad: str) -> None:
+    gold = score(spec).gold
+    prompt = [{"role": "user", "content": "Which?\nA. dogs\nB. cats"}]
+    assert gold is not None
+    assert [
+        each.value for each in gold([Item("r", good, prompt), Item("r", bad, prompt), Item("r", None, prompt)])
+    ] == [
+        1,
+        None,
+        None,
+    ]

@@ -79,7 +79,8 @@ def score_files(
     stages, cache = Stages(say), Scores(run.path)
     ready = [cached(score, cache) for score in scores]
     if strict_gold:
-        check_golds(scores, batches(paths, columns=columns, answer="reference", limit=limit)[2])
+        read_first = batches(paths, columns=columns, answer="reference", limit=limit)[2]
+        check_golds(scores, (_placed(BadRows().set_aside(batch)) for batch in read_first))
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     _check_kind(kind, scores)
     tallies = [Tally(score) for score in scores]
@@ -194,6 +195,12 @@ class BadRows:
         if bad.num_rows and len(self.first) < BAD_SHOWN:
             self.first += bad.select(["source_file", "source_row", BAD]).to_pylist()[: BAD_SHOWN - len(self.first)]
         return batch.filter(batch[BAD].is_null())
+
+
+def _placed(rows: pa.RecordBatch) -> tuple[list[str], list[Item]]:
+    """Where each row is, and the rows as items."""
+    places = zip(rows["source_file"].to_pylist(), rows["source_row"].to_pylist(), strict=True)
+    return [f"{file}:{row}" for file, row in places], items_of(rows)
 
 
 def _check_kind(kind: Kind, scores: Sequence[Score]) -> None:

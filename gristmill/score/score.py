@@ -10,7 +10,7 @@ Not covered: which scores there are (`named.py`), columns of tables (`pipeline.p
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
@@ -132,3 +132,8 @@ def _checked(verdict: Verdict) -> Verdict:
 def each(judge: Callable[[Item], Verdict], items: Sequence[Item]) -> list[Verdict]:
     """The verdict of a function of one item on each; `partial(each, fn)` makes a judge of it."""
     return [judge(item) for item in items]
+
+
+def itself(judge: Judge, items: Sequence[Item]) -> Sequence[Verdict]:
+    """The verdict of a judge on each reference given as the response: a `gold` for verifiers that it fits."""
+    return judge([replace(item, response=item.reference or "") for item in items])
