@@ -13,9 +13,11 @@ from gristmill import __version__
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.demo import demo
+from gristmill.cli.eval import eval_command
 from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
 from gristmill.cli.gap import gap
+from gristmill.cli.gate import gate_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.pick import pick
@@ -58,6 +60,8 @@ app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
+app.command("eval")(eval_command)
+app.command("gate")(gate_command)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("weights")(weights)
@@ -97,7 +101,7 @@ def _end(message: str, code: int) -> None:
     sys.exit(code)
 
 
-_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact"}
+_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact", "--suites", "--no-suites"}
 
 
 def _spread(arguments: list[str]) -> list[str]:

@@ -45,7 +45,7 @@ def mcnemar(pairs: Pairs, alternative: str = "two-sided") -> float:
     return float(binomtest(pairs.gained, discordant, alternative=alternative).pvalue) if discordant else 1.0
 
 
-def score(gained: Array, lost: Array, n: int, difference: float) -> Array:
+def score(gained: Array | float, lost: Array | float, n: int, difference: float) -> Array:
     """Tango's statistic against the true difference being `difference` (above -1, below 1): about standard normal.
 
     Large where the data lie above it. The counts may be arrays. The share of lost items is its maximum likelihood
@@ -76,7 +76,7 @@ def interval(pairs: Pairs, confidence: float = 0.95) -> tuple[float, float]:
             return bound
 
         def off(difference: float) -> float:
-            return float(score(np.array(pairs.gained), np.array(pairs.lost), pairs.n, difference)) - sign * z
+            return float(score(pairs.gained, pairs.lost, pairs.n, difference)) - sign * z
 
         inner = float(np.clip(here, -edge, edge))
         return float(brentq(off, bound * edge, inner)) if off(bound * edge) * off(inner) < 0 else inner
@@ -84,10 +84,10 @@ def interval(pairs: Pairs, confidence: float = 0.95) -> tuple[float, float]:
     return limit(1.0, -1.0), limit(-1.0, 1.0)
 
 
-def _likely(n: int, share: float) -> Array:
+def _likely(n: int, share: float) -> range:
     """The numbers of `n` that have any probability to speak of."""
     low, high = binom.ppf([1e-7, 1 - 1e-7], n, share)
-    return np.arange(int(max(low, 0)), int(high) + 1)
+    return range(int(max(low, 0)), int(high) + 1)
 
 
 def _sum(n: int, discordant: float, gained: float, passes: Any) -> float:
@@ -95,7 +95,9 @@ def _sum(n: int, discordant: float, gained: float, passes: Any) -> float:
     total = 0.0
     for count in _likely(n, discordant):
         wins = np.arange(count + 1)
-        total += float(binom.pmf(count, n, discordant) * (binom.pmf(wins, count, gained) * passes(wins, count - wins)).sum())
+        total += float(
+            binom.pmf(count, n, discordant) * (binom.pmf(wins, count, gained) * passes(wins, count - wins)).sum()
+        )
     return min(total, 1.0)
 
 
@@ -123,11 +125,14 @@ def power_better(n: int, level: float, discordant: float, difference: float) -> 
     return _sum(n, *_split(discordant, difference), passes)
 
 
-def items_not_worse(margin: float, level: float, discordant: float, power: float = POWER) -> int:
-    """How many items show with that power that an equal candidate is less than `margin` worse; `MOST_ITEMS` at most."""
+def items_not_worse(
+    margin: float, level: float, discordant: float, difference: float = 0.0, power: float = POWER
+) -> int:
+    """How many items show with that power that a candidate is less than `margin` worse, if the true difference is
+    `difference` (above `-margin`); `MOST_ITEMS` at most."""
     spread = float(norm.isf(level) + norm.ppf(power))
-    guess = spread**2 * max(discordant, 0.01) / margin**2
-    return _least(lambda n: power_not_worse(n, margin, level, discordant), guess, power)
+    guess = spread**2 * max(discordant, 0.01) / (margin + difference) ** 2
+    return _least(lambda n: power_not_worse(n, margin, level, discordant, difference), guess, power)
 
 
 def items_better(level: float, discordant: float, difference: float, power: float = POWER) -> int:

@@ -214,7 +214,9 @@ def _training(wish: Wish, rows: Figure) -> list[Figure]:
 
 def _rank(rows: float | None) -> int:
     steps = figures()["lora"]
-    return next(int(each["rank"]) for each in steps if each["rows"] is None or (rows is not None and rows <= each["rows"]))
+    return next(
+        int(each["rank"]) for each in steps if each["rows"] is None or (rows is not None and rows <= each["rows"])
+    )
 
 
 def _landmarks(wish: Wish) -> list[Figure]:

@@ -1,7 +1,7 @@
 """Samples of lm-evaluation-harness (`samples_TASK_DATE.jsonl`, https://github.com/EleutherAI/lm-evaluation-harness).
 
 The harness writes a row for every filter of an item (GSM8K: two), so counting rows counts items twice. Here an item is
-one row, with a score for each metric and, where there are several filters, each filter: `score_exact_match_strict_match`
+one row, with a score for each metric and, where there are several, each filter: `score_exact_match_strict_match`
 beside `score_exact_match_flexible_extract`. Files are appended to when a task is run again: of the same item and filter
 the last one counts. Of a multiple-choice item the response is the likeliest choice, and its share of the likelihood is
 `confidence` in `meta`.
