@@ -6,7 +6,7 @@ from pathlib import Path
 
 BENCHES = [
     *("rules", "near_quality", "contamination", "diversity", "balance", "reading"),
-    *("near_speed", "filter_speed", "calls_speed", "killed", "templates_memory", "two_nodes"),
+    *("near_speed", "filter_speed", "calls_speed", "killed", "templates_memory", "two_nodes", "gate_power"),
 ]
 
 

@@ -131,7 +131,9 @@ def _write(evals: Evals, out: Path, inputs: list[str], run: Run, *, force: bool)
 
     check_replaceable(out, "eval", force=force)
     like = dict.fromkeys(name for row in evals.rows for name in row)
-    write_evals(evals.rows, like, evals.scores, evals.slices, out, run=run, params={"inputs": inputs})
+    write_evals(
+        evals.rows, like, evals.scores, evals.slices, out, run=run, params={"inputs": inputs}, least=evals.least
+    )
 
 
 def printed(summary: Mapping[str, Any], out: Path | None) -> Iterator[str]:

@@ -24,7 +24,7 @@ KINDS = {
 def init(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward, suite, library:NAME, op:NAME."),
+        typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward, suite, library:…, op:…."),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,

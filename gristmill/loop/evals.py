@@ -19,7 +19,7 @@ from gristmill.loop.logs.rows import Log, Row
 from gristmill.rollout.groups import Solved
 
 SUITE = b"gristmill.suite"
-"""The key of a Parquet file's metadata that holds what its suite names: {"slices": [...], "scores": [...]}."""
+"""The key of a Parquet file's metadata that holds what its suite says: its slices, its scores and its least."""
 
 Key = tuple[str, str]
 """An item: the name of its suite, and its own."""
@@ -31,8 +31,10 @@ class Evals(NamedTuple):
     rows: list[Row]
     slices: tuple[str, ...]
     scores: tuple[str, ...]
-    logs: list[Log]
-    unread: list[Unread]
+    least: float = 1.0
+    """The value of the first score from which on an answer is right."""
+    logs: Sequence[Log] = ()
+    unread: Sequence[Unread] = ()
 
 
 class Outcome(NamedTuple):
@@ -51,18 +53,19 @@ class Outcome(NamedTuple):
 def read_evals(paths: str | Sequence[str]) -> Evals:
     """The rows of files, in any format of `logs/read.py`. Raises BadInput where none can be read."""
     logs, unread = read_logs([paths] if isinstance(paths, str) else paths)
-    named: dict[str, dict[str, None]] = {"slices": {}, "scores": {}}
-    for log in logs:
-        for kind, names in _told(log.file).items():
-            named[kind] |= dict.fromkeys(names)
-    rows = [row for log in logs for row in log.rows]
-    return Evals(rows, tuple(named["slices"]), tuple(named["scores"]), logs, unread)
+    told = [_told(log.file) for log in logs]
+    slices, scores = (tuple(dict.fromkeys(name for each in told for name in each.get(k, ()))) for k in _NAMED)
+    least = next((each["least"] for each in told if each), 1.0)
+    return Evals([row for log in logs for row in log.rows], slices, scores, least, logs, unread)
 
 
-def _told(file: str) -> dict[str, list[str]]:
+_NAMED = ("slices", "scores")
+
+
+def _told(file: str) -> dict[str, Any]:
     if not file.endswith(".parquet") or "://" in file:
         return {}
-    found: dict[str, list[str]] = json.loads((pq.read_schema(file).metadata or {}).get(SUITE, b"{}"))
+    found: dict[str, Any] = json.loads((pq.read_schema(file).metadata or {}).get(SUITE, b"{}"))
     return found
 
 
@@ -76,7 +79,7 @@ def solved_of(evals: Evals, solved: Solved | None) -> Solved:
         names = evals.scores or tuple(name for name in there if name != "confidence")
         if not names or (len(names) > 1 and not evals.scores):
             raise UsageError(f"which score? name one with --score: {', '.join(there) or 'the rows have none'}")
-        solved = Solved(names[0])
+        solved = Solved(names[0], evals.least)
     if solved.score not in there:
         raise UsageError(f"--score {solved.score}: the rows have no such score; allowed: {', '.join(there) or 'none'}")
     return solved

@@ -31,7 +31,6 @@ from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
 from gristmill.records import CARRIED, EVAL
-from gristmill.rollout.groups import Solved
 from gristmill.run import Run, peak_rss_mb
 from gristmill.score.cache import Scores, cached
 from gristmill.score.pipeline import Tally as Verdicts
@@ -72,12 +71,12 @@ def evaluate(
     check_replaceable(out, "eval", force=force)
     started = time.monotonic()
     stages, cache, built = Stages(say), Scores(run.path), suite.built()
-    items = items_of(suite, limit)
+    items = items_of(suite)
     _check_slices(suite, items)
     register(run, suite, items)
     plan = Plan(n=samples or suite.samples, sampling={**suite.sampling, **(sampling or {})}, seed=seed)
     asking = Asking(Tally(prices or {}), goal, budget)
-    rows = asking.rows(candidates(items, [model], plan))
+    rows = asking.rows(candidates(items[:limit], [model], plan))
     if (first := next(rows, None)) is None:
         raise asking.stop or UsageError(f"suite {suite.name}: no item was asked")
     verdicts = [Verdicts(score) for score in built]
@@ -93,17 +92,17 @@ def evaluate(
             yield from part
 
     names = [score.name for score in built]
+    params = {"suite": suite.name, "model": model.name, "samples": plan.n, "sampling": dict(plan.sampling)}
     stages.begin("eval")
-    light = write_evals(scored(), items[0], names, suite.slices, out, run=run, params={"suite": suite.name})
+    light = write_evals(scored(), items[0], names, suite.slices, out, run=run, params=params, least=suite.least)
     stages.end(f"{len(light):>11,} rows", asking.tally.note())
-    found = Evals(light, tuple(suite.slices), tuple(names), [], [])
-    solved = Solved(names[0], suite.least)
+    found = Evals(light, tuple(suite.slices), tuple(names), suite.least)
     summary: dict[str, Any] = {
         "gristmill": __version__,
         "suite": suite.name,
         "model": model.name,
         "rows": len(light),
-        **summarised(found, solved=solved, slices=suite.slices, confidence=suite.confidence),
+        **summarised(found, slices=suite.slices, confidence=suite.confidence),
         "scores": {tally.score.name: tally.summary(cache) for tally in verdicts},
         **asking.tally.summary(),
         "seconds": round(time.monotonic() - started, 2),
@@ -129,6 +128,7 @@ def write_evals(
     *,
     run: Run,
     params: Mapping[str, Any],
+    least: float = 1.0,
 ) -> list[Row]:
     """Write EVAL rows and register the file; returns the rows without their texts. `like` names the columns beside
     those of EVAL that rows carry, as one of them does or its item."""
@@ -138,7 +138,7 @@ def write_evals(
         pa.field(name, next(CARRIED[each] for each in CARRIED if name.startswith(each)))
         for name in dict.fromkeys(names)
     ]
-    told = orjson.dumps({"slices": list(slices), "scores": list(scores)})
+    told = orjson.dumps({"slices": list(slices), "scores": list(scores), "least": least})
     schema = marked(pa.schema([*EVAL, *fields]))
     schema = schema.with_metadata({**schema.metadata, SUITE: told})
     light: list[Row] = []

@@ -22,7 +22,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 POWER = 0.8
 """The power that `n` needed is stated for."""
 
-MOST_ITEMS = 200_000
+MOST_ITEMS = 50_000
 """Where the search for a number of items ends."""
 
 
@@ -84,21 +84,17 @@ def interval(pairs: Pairs, confidence: float = 0.95) -> tuple[float, float]:
     return limit(1.0, -1.0), limit(-1.0, 1.0)
 
 
-def _likely(n: int, share: float) -> range:
-    """The numbers of `n` that have any probability to speak of."""
-    low, high = binom.ppf([1e-7, 1 - 1e-7], n, share)
-    return range(int(max(low, 0)), int(high) + 1)
+def _likely(low: int, high: int, share: float) -> Array:
+    """The numbers that a binomial of `low` to `high` trials has with any probability to speak of."""
+    return np.arange(max(binom.ppf(1e-7, low, share), 0.0), binom.ppf(1 - 1e-7, high, share) + 1)
 
 
 def _sum(n: int, discordant: float, gained: float, passes: Any) -> float:
     """The probability that `passes(gained, lost)` over all counts; `gained` is the share of the discordant items."""
-    total = 0.0
-    for count in _likely(n, discordant):
-        wins = np.arange(count + 1)
-        total += float(
-            binom.pmf(count, n, discordant) * (binom.pmf(wins, count, gained) * passes(wins, count - wins)).sum()
-        )
-    return min(total, 1.0)
+    counts = _likely(n, n, discordant)[:, None]
+    wins = _likely(int(counts[0, 0]), int(counts[-1, 0]), gained)[None, :]
+    chance = binom.pmf(counts, n, discordant) * binom.pmf(wins, counts, gained)
+    return min(float(chance[(chance > 0) & passes(wins, counts - wins)].sum()), 1.0)
 
 
 def _split(discordant: float, difference: float) -> tuple[float, float]:
@@ -120,7 +116,7 @@ def power_better(n: int, level: float, discordant: float, difference: float) -> 
     """How probably the one-sided exact test on `n` items finds the candidate better, if it is so by `difference`."""
 
     def passes(won: Array, lost: Array) -> Array:
-        return binom.sf(won - 1, won + lost, 0.5) <= level  # type: ignore[no-any-return]
+        return binom.sf(won - 1, np.maximum(won + lost, 0), 0.5) <= level  # type: ignore[no-any-return]
 
     return _sum(n, *_split(discordant, difference), passes)
 

@@ -76,15 +76,13 @@ def read_suite(path: str | Path) -> Suite:
     return suite.model_copy(update={"items": items, "scores": [beside(Path(path), each) for each in suite.scores]})
 
 
-def items_of(suite: Suite, limit: int | None = None) -> list[Row]:
+def items_of(suite: Suite) -> list[Row]:
     """The items as PROMPT rows with `suite` and `item`, the id of their content (`#1` for the second of the same).
 
-    Raises BadInput for items that cannot be read, UsageError for a slice that no item has.
+    Raises BadInput for items that cannot be read, UsageError for none.
     """
     rows: list[Row] = []
     for row in PromptTable(suite.items):
-        if len(rows) == limit:
-            break
         item = f"{row['id']}#{row['copy']}" if row["copy"] else row["id"]
         rows.append({**row, "suite": suite.name, "item": item})
     if not rows:
