@@ -3,8 +3,8 @@
     python bench/gate_power.py [DRAWS]
 
 Items are of two slices, `target` and `other`. A candidate gains on the target; on the other slice it is worse by the
-margin exactly (a false promotion), or equal (a missed one). `share` of the items tell the models apart. *five looks*: five
-such bad candidates, one after another, on the same items; any that is promoted counts.
+margin exactly (a false promotion), or equal (a missed one). `share` of the items tell the models apart. *five looks*:
+five such bad candidates, one after another, on the same items; any that is promoted counts.
 """
 
 import sys

@@ -1,6 +1,5 @@
 """Two models on the same items: published intervals, exact levels, and power that is the power there is."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -70,7 +69,9 @@ def test_mcnemar_is_a_coin_over_the_discordant_items() -> None:
 
 def test_llama_against_dart_on_math() -> None:
     results = [row["real"] for row in rows("evaltree_weakness/MATH_results")]
-    llama, dart = ([bool(r[name]) for r in results] for name in ("Llama-3.1-8B-Instruct", "dart-math-llama3-8b-uniform"))
+    llama, dart = (
+        [bool(r[name]) for r in results] for name in ("Llama-3.1-8B-Instruct", "dart-math-llama3-8b-uniform")
+    )
     pairs = pairs_of(llama, dart)
     assert pairs == Pairs(5000, gained=491, lost=712)
     assert mcnemar(pairs) == pytest.approx(2.01e-10, rel=2e-3)
@@ -106,7 +107,9 @@ def test_a_candidate_worse_by_the_margin_passes_about_as_seldom_as_it_should(n: 
     assert power_not_worse(n, 0.05, 0.025, share, -0.05) < 0.031
 
 
-@pytest.mark.parametrize(("share", "margin", "n"), [(0.1, 0.05, 247), (0.1, 0.02, 1546), (0.2, 0.05, 495), (0.2, 0.02, 3093)])
+@pytest.mark.parametrize(
+    ("share", "margin", "n"), [(0.1, 0.05, 247), (0.1, 0.02, 1546), (0.2, 0.05, 495), (0.2, 0.02, 3093)]
+)
 def test_the_items_needed_are_near_those_of_the_formula(share: float, margin: float, n: int) -> None:
     """(1.645 + 0.842)^2 times the discordant share over the margin squared, at 5 % and a power of 80 %."""
     needed = items_not_worse(margin, 0.05, share)

@@ -29,7 +29,7 @@ def read_plain(file: str, records: Sequence[Mapping[str, Any]]) -> Log:
             try:
                 rows.append(_row(record, extra))
             except BadRow as error:
-                raise BadRow(f"{file}:{place}: {error}") from error
+                raise BadRow(f"{file}: row {place}: {error}") from error
     return Log(file, "rows", rows, [])
 
 

@@ -110,7 +110,7 @@ def _records(file: str) -> list[Mapping[str, Any]]:
     records: list[Mapping[str, Any]] = []
     for place, record, _ in raw_records(file):
         if isinstance(record, Bad):
-            raise BadRow(f"{file}:{place}: {record.reason}")
+            raise BadRow(f"{file}: row {place}: {record.reason}")
         records.append(record)
     if not records:
         raise BadInput(f"{file}: holds no row")
