@@ -188,6 +188,13 @@ def test_the_command_exits_1_unless_it_promotes_and_tells_ci(
     assert failed == {"tags=other", "rest"}
 
 
+def test_a_file_of_others_is_not_replaced_and_costs_no_look(tmp_path: Path) -> None:
+    written(tmp_path / "base.jsonl", BASE)
+    (tmp_path / "verdict.json").write_text('["mine"]')
+    assert ran(tmp_path, "base.jsonl", "base.jsonl", "--target", "tags=target") == (2, ["mine"])
+    assert not (tmp_path / "run" / "looks.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("terms", "problem"),
     [

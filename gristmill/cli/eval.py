@@ -46,7 +46,7 @@ def eval_command(
     temperature: Annotated[float | None, typer.Option(min=0, help="In place of the suite's.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items (of LOGS, rows).")] = None,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
     max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
     max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls, and verdicts, that may fail.")] = "10%",
@@ -106,6 +106,7 @@ def eval_command(
         evals = read_evals(str(out)) if base else None
     else:
         evals = read_evals(inputs)
+        evals = evals._replace(rows=evals.rows[:limit])
         summary = {"rows": len(evals.rows), **_files(evals)}
         if any(name.startswith("score_") for row in evals.rows for name in row):
             summary |= summarised(evals, solved=by, slices=slices, confidence=confidence)

@@ -55,6 +55,7 @@ def gate_command(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where looks at the items are counted.")] = Path(
         "gristmill-run"
     ),
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.json whatever it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
 ) -> None:
     """Promote, reject or inconclusive: better on the targets, not worse elsewhere, nothing lost where it is critical.
@@ -78,6 +79,8 @@ def gate_command(
         sealed=share("--sealed", sealed, zero=True),
         release=release,
     )
+    if out:  # before the look is taken
+        _check_out(out, force=force)
     memory = Run(run)
     by = solved_by(score) if score else None
     told = gate(read_evals(base), read_evals(candidate), terms, run=memory, solved=by, slices=slices)
@@ -91,9 +94,20 @@ def gate_command(
         raise Refused(f"{told['verdict']}: {'; '.join(told['why'][:3])}")
 
 
-def _write(out: Path, told: Mapping[str, Any], run: Run) -> None:
-    if out.suffix != ".json":
+def _check_out(out: Path, *, force: bool) -> None:
+    if out.suffix != ".json" or out.is_dir():
         raise UsageError(f"-o {out}: gate writes a .json file; name one")
+    if not out.exists() or force:
+        return
+    try:
+        ours = "verdict" in json.loads(out.read_text(encoding="utf-8"))
+    except (ValueError, TypeError):
+        ours = False
+    if not ours:
+        raise UsageError(f"-o {out}: a file that gristmill did not write; name another, or add --force")
+
+
+def _write(out: Path, told: Mapping[str, Any], run: Run) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     params = {name: told[name] for name in ("baseline", "candidate", "terms")}

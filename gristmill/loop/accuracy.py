@@ -11,6 +11,7 @@ Not covered: items drawn in clusters (several questions to one text): their inte
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import comb, sqrt
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,8 @@ def summarised(
     slices: Sequence[str] | None = None,
     confidence: str | None = None,
 ) -> dict[str, Any]:
-    """What there is to tell of an evaluation, as JSON: accuracy overall and by slice, pass@k where there are several
-    samples, calibration where the rows have the `confidence` (a score, or a field of `meta`).
+    """What there is to tell of an evaluation, as JSON: accuracy overall and by slice, pass@k up to the samples that
+    half of the items have, calibration where the rows have the `confidence` (a score, or a field of `meta`).
 
     Raises UsageError for a score or slice that the rows do not have.
     """
@@ -96,7 +97,7 @@ def summarised(
     names = tuple(default_slices(evals) if slices is None else slices)
     items = outcomes(evals.rows, by.score, names)
     counts = {key: _count(outcome, by.least) for key, outcome in items.items()}
-    most = max((judged for _, judged in counts.values()), default=0)
+    most = median_low([judged for _, judged in counts.values()]) if counts else 0
     sliced = by_slice(items)
     if missing := next(
         (name for name in slices or () if not any(each.startswith(f"{name}=") for each in sliced)), None

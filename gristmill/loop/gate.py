@@ -170,7 +170,7 @@ def _targets(items: Sequence[Item], terms: Terms, level: float) -> list[Check]:
         if p <= level:
             check |= {"verdict": "pass", "why": f"better by {_points(pairs.difference)} (p = {p:.2g})"}
         elif high < effect:
-            why = f"{_points(pairs.difference)}: a gain of {_points(effect)} is excluded (at most {_points(high)})"
+            why = f"{_points(pairs.difference)}: a gain of {_size(effect)} is excluded (at most {_points(high)})"
             check |= {"verdict": "reject", "why": why}
         else:
             needed = items_better(level, share, effect)
@@ -211,7 +211,7 @@ def _not_worse(name: str, pairs: Pairs, terms: Terms, level: float, p_worse: flo
     needed = items_not_worse(margin, level, share)
     if needed <= pairs.n and -margin < pairs.difference < 0:
         needed = items_not_worse(margin, level, share, pairs.difference)
-    return check | _open(f"{shown}: a loss of {_points(margin)} is not excluded", pairs.n, needed)
+    return check | _open(f"{shown}: a loss of {_size(margin)} is not excluded", pairs.n, needed)
 
 
 def score_at(pairs: Pairs, difference: float) -> float:
@@ -287,3 +287,7 @@ def _needed(checks: Sequence[Check]) -> dict[str, int]:
 
 def _points(share: float) -> str:
     return f"{100 * share:+.1f} points"
+
+
+def _size(share: float) -> str:
+    return f"{100 * share:g} points"
