@@ -19,9 +19,11 @@ from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.curve import curve
 from gristmill.cli.demo import demo
+from gristmill.cli.eval import eval_command
 from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
 from gristmill.cli.gap import gap
+from gristmill.cli.gate import gate_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.pick import pick
@@ -66,6 +68,8 @@ app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
 app.command("audit")(audit)
+app.command("eval")(eval_command)
+app.command("gate")(gate_command)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("weights")(weights)
@@ -127,7 +131,7 @@ def _end_at_once(message: str, code: int) -> None:
     os._exit(code)
 
 
-_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact"}
+_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact", "--suites", "--no-suites"}
 
 
 def _spread(arguments: list[str]) -> list[str]:

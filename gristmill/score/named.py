@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -77,6 +78,17 @@ def scores(spec: str, **parameters: Any) -> list[Score]:
     if len(found) > 1:
         raise UsageError(f"score {spec}: name={renamed} for several axes; name an axis as well: axis={found[0].name}")
     return [replace(found[0], name=_usable(spec, renamed))]
+
+
+def beside(path: Path, spec: str) -> str:
+    """The score that a YAML file names, with a file that lies beside `path` under its full name."""
+    head, comma, rest = spec.partition(",")
+    name, colon, argument = head.partition(":")
+    if name.endswith(".py") and (path.parent / name).is_file():
+        name = str(path.parent / name)
+    elif argument and (path.parent / argument).is_file():
+        argument = str(path.parent / argument)
+    return f"{name}{colon}{argument}{comma}{rest}"
 
 
 def _built(
