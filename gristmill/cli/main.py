@@ -23,6 +23,7 @@ from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.tiny import tiny
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
 
@@ -55,6 +56,7 @@ app.command("pick")(pick)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("tiny")(tiny)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

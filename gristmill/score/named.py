@@ -21,6 +21,7 @@ from gristmill.score.score import Score
 SCORES = {
     "exact": "gristmill.score.text:exact",
     "judge": "gristmill.score.judge:judges",
+    "tiny": "gristmill.train.tiny.answer:tiny",
 }
 """The shipped scores: where the function is that builds each of them."""
 
