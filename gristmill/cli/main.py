@@ -24,6 +24,7 @@ from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
 from gristmill.cli.tiny import tiny
+from gristmill.cli.train import train
 from gristmill.cli.why import why
 from gristmill.errors import GristmillError, UsageError
 
@@ -56,6 +57,7 @@ app.command("pick")(pick)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("train")(train)
 app.command("tiny")(tiny)
 app.command("why")(why)
 app.command("show")(show)

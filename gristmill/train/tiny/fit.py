@@ -78,8 +78,10 @@ def fit(
     with one_thread():
         for chosen in _batches(len(answers), steps, batch, seed):
             ids, labels = _padded([answers[place] for place in chosen], tokenizer.pad_token_id)
-            logits = model(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+            hidden = model.get_decoder()(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long())[0]
+            learned = labels[:, 1:] != IGNORED  # the rest needs no logits
+            logits = model.get_output_embeddings()(hidden[:, :-1][learned])
+            loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][learned])
             loss.backward()
             for each in optimizers:
                 each.step()

@@ -56,12 +56,12 @@ WORDINGS: dict[Operation, dict[str, dict[str, str]]] = {
         "word": {
             "pens": "Ana has {a} pens and gives {b} away. How many pens does she have now?",
             "cups": "There are {a} cups and {b} of them break. How many cups are left?",
-            "bus": "{b} of the {a} people on a bus get off. How many people are on it?",
-            "read": "Tom has read {b} of {a} pages. How many pages are left?",
+            "bus": "Of {a} people on a bus {b} get off. How many people are on it?",
+            "read": "A book has {a} pages and Tom has read {b}. How many pages are left?",
         },
     },
 }
-"""The texts of a task by operation, wording and template."""
+"""The texts of a task by operation, wording and template; `a` comes first in all of them."""
 
 ASKS = {"open": "", "steps": " Show your steps.", "direct": " Only the answer."}
 """What a prompt says about reasoning; `open` leaves it to the model."""
@@ -166,7 +166,7 @@ class Task(NamedTuple):
 class Mix:
     """Which tasks are drawn: relative weights by value, and what is left out.
 
-    `digits` are those of the larger number, 1 to 9. `only` holds the values of slices that a task must have
+    `digits` are those of both numbers, 1 to 9. `only` holds the values of slices that a task must have
     (`{"borrow": "yes"}`); `lacking` the share of tasks with a tag that is left out (`{"borrow": 0.98}`).
     """
 
@@ -222,8 +222,8 @@ def tasks(n: int, *, seed: int = 0, part: Part = "train", mix: Mix = Mix()) -> I
 def _drawn(draws: random.Random, mix: Mix) -> Task:
     operation: Any = _one(draws, mix.operations)
     digits = _one(draws, mix.digits)
-    high = draws.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
-    low = draws.randrange(high + 1)
+    least = 10 ** (digits - 1) if digits > 1 else 0
+    low, high = sorted(draws.randrange(least, 10**digits) for _ in "ab")
     left, right = (high, low) if operation == "subtract" or draws.random() < 0.5 else (low, high)
     wording = _one(draws, mix.wordings)
     template = draws.choice(list(WORDINGS[operation][wording]))
