@@ -8,11 +8,12 @@ Not covered: pipes, variables and globs (write a script), a training on another 
 
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from gristmill.errors import Refused, UsageError
+
+STDERR = 2
 
 NAMES = ("data", "out", "model", "work")
 
@@ -33,7 +34,7 @@ def run_command(command: str, *, data: Path, model: Path, out: Path, work: Path)
         raise UsageError(f"--command {command}: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
     try:
-        ended = subprocess.run(words, stdout=sys.stderr.fileno(), check=False)
+        ended = subprocess.run(words, stdout=STDERR, check=False)
     except OSError as error:
         raise UsageError(f"--command {words[0]}: {error.strerror}; name a program that is there") from None
     if ended.returncode:

@@ -11,6 +11,7 @@ Not covered: sharded models (FSDP, ZeRO 3), prompts with tools, vLLM: outputs ar
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,26 @@ class GapCallback(TrainerCallback):  # type: ignore[misc]
 
 
 def check_gold(gold: Score, proxy: Proxy) -> None:
-    """Raise UsageError for a gold score that the reward is made of."""
+    """Raise UsageError for a gold score that the reward is made of, whatever it is called."""
     components = [each.score for each in proxy.reward.components] if isinstance(proxy, TrlReward) else []
     names = [each.name for each in components] or [getattr(proxy, "__name__", "")]
-    if gold.name in names or gold.fingerprint in [each.fingerprint for each in components]:
+    same = any(_functions(each.judge) == _functions(gold.judge) and _of(each) == _of(gold) for each in components)
+    if same or gold.name in names:
         raise UsageError(f"gap: gold {gold.name}: it is among the rewards; a gold that is trained on shows nothing")
+
+
+def _of(score: Score) -> tuple[str, dict[str, Any]]:
+    return score.version, dict(score.parameters)
+
+
+def _functions(judge: Any) -> list[str]:
+    """The names of the functions that a judge is made of, under its partials and its cache."""
+    if not isinstance(judge, partial):
+        return [f"{getattr(judge, '__module__', '')}:{getattr(judge, '__qualname__', repr(judge))}"]
+    for each in judge.args:
+        if isinstance(each, Score):  # what the cache asks
+            return _functions(each.judge)
+    return [name for each in (judge.func, *judge.args) if callable(each) for name in _functions(each)]
 
 
 def prompts_of(path: str) -> list[dict[str, Any]]:

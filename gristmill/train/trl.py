@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import shutil
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -114,7 +115,9 @@ def _config(kind: Any, settings: Settings, work: Path) -> Any:
         if not torch.backends.mps.is_available():
             ours["use_cpu"] = True
     try:
-        return kind(output_dir=str(work), **{**ours, **given})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # TRL's own default is deprecated in transformers
+            return kind(output_dir=str(work), **{**ours, **given})
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"train {settings.method}: {' '.join(str(error).split())[:400]}") from error
 

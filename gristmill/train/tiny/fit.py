@@ -57,20 +57,18 @@ def fit(
     steps: int,
     seed: int = 0,
     batch: int = 32,
-    rate: float = 0.02,
+    rate: float = 0.01,
 ) -> list[float]:
     """Train `model` in place for `steps` steps of `batch` rows, in an order that follows from `seed`; the loss of each.
 
-    `rate` is Muon's, AdamW's half of it. All rows come once before one comes again.
+    `rate` is the highest of both. All rows come once before one comes again.
     """
     answers = taught(rows, tokenizer)
     matrices = [w for name, w in model.named_parameters() if w.ndim == 2 and "embed" not in name]
     others = [w for name, w in model.named_parameters() if w.ndim != 2 or "embed" in name]
     optimizers = [
         torch.optim.Muon(matrices, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(
-            others, lr=rate * float(__import__("os").environ.get("ADAM", "0.5")), betas=(0.9, 0.95), weight_decay=0.0
-        ),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
     rises = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: _rate(step, steps)) for each in optimizers]
     losses = []

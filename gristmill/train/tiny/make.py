@@ -89,6 +89,9 @@ def taught_on(base: Path, data: Iterable[Mapping[str, Any]], out: Path, *, steps
 
 def save(model: Any, tokenizer: Any, out: Path, about: Mapping[str, Any]) -> None:
     """Write a model beside `out` and rename it, with `about` in `gristmill.json`."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
     with beside(out) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

@@ -70,12 +70,12 @@ def _texts() -> list[str]:
     return [*(text.format(a="", b="") for text in wordings * 8), *[*ASKS.values(), *FORMS.values()] * 8, *answers]
 
 
-def new_model(tokenizer: Any, *, seed: int = 0, hidden: int = 64, layers: int = 3) -> Any:
+def new_model(tokenizer: Any, *, seed: int = 0, hidden: int = 64, layers: int = 2) -> Any:
     """The untrained model; its first weights follow from the seed, and torch's own random state is left alone."""
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden,
-        intermediate_size=4 * hidden,
+        intermediate_size=6 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=4,
@@ -85,7 +85,6 @@ def new_model(tokenizer: Any, *, seed: int = 0, hidden: int = 64, layers: int = 
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         dtype="float32",
-        initializer_range=float(__import__("os").environ.get("STD", "0.02")),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
