@@ -32,6 +32,8 @@ from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.tiny import tiny
+from gristmill.cli.train import train
 from gristmill.cli.transform import transform
 from gristmill.cli.vote import vote
 from gristmill.cli.weights import weights
@@ -77,6 +79,8 @@ app.command("plan")(plan)
 app.command("efficiency")(efficiency)
 app.command("curve")(curve)
 app.command("ablate")(ablate)
+app.command("train")(train)
+app.command("tiny")(tiny)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)

@@ -38,6 +38,7 @@ SCORES = {
     "readability": "gristmill.score.readability:readability",
     "regex": "gristmill.score.text:regex",
     "structure": "gristmill.score.structure:structure",
+    "tiny": "gristmill.train.tiny.answer:tiny",
 }
 """The shipped scores: where the function is that builds each of them."""
 
