@@ -18,6 +18,7 @@ from gristmill.cli.filter import filter_command
 from gristmill.cli.gap import gap
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.mine import mine
 from gristmill.cli.pick import pick
 from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
@@ -60,6 +61,7 @@ app.command("pick")(pick)
 app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("mine")(mine)
 app.command("weights")(weights)
 app.command("why")(why)
 app.command("show")(show)
