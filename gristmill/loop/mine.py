@@ -87,15 +87,18 @@ def mine(evals: Evals, mining: Mining = Mining()) -> Mined:
         what = "fails" if failed.max() == 0 else "succeeds more often than the rest"
         raise UsageError(f"mine: no item {what}; clusters need items that fail and items that pass")
     with threadpool_limits(1):  # many small fits: threads cost ten times what they bring, and reorder sums
-        looked = look(evals, mining)
+        return mine_looked(look(evals, mining), evals, mining)
+
+
+def mine_looked(looked: Looked, evals: Evals, mining: Mining) -> Mined:
+    """`mine`, with the candidates at hand: they do not depend on the outcomes."""
+    failed = evals.failed
     bar = bar_of(looked.scan.chance(failed, draws=mining.draws, seed=mining.seed))
     limit = bar.limit(mining.level)
-    found = _found(looked, failed, np.ones(count), limit)
+    found = _found(looked, failed, np.ones(len(failed)), limit)
     stability = _stability(looked, failed, [members for _, members, _ in found], limit, mining)
     clusters = [
-        Cluster(
-            *_identity(looked, place, members), members, ratio, bar.p_value(ratio), _space_name(looked, place), same
-        )
+        Cluster(*_identity(looked, place, members), members, ratio, bar.p_value(ratio), _space_name(looked, place), same)
         for (place, members, ratio), same in zip(found, stability, strict=True)
     ]
     return Mined(named(clusters, looked.spaces), unclustered(clusters, failed), looked, bar)
