@@ -3,25 +3,27 @@
     python bench/mining_recall.py [DRAWS]
 
 Items: MATH (Hendrycks et al. 2021) with the capability phrases of EvalTree (Zeng et al. 2025, arXiv:2503.08893). As in
-its synthetic experiment an item is solved with probability .7, times .2 (.4, .5) for every weakness it has. Two ways to
-plant ten weaknesses:
+its synthetic experiment an item is solved with probability .7, times .2 (.4, .5) for every weakness it has. Three ways
+to plant ten weaknesses:
 
 *topics*: ten fixed subjects, most of them of EvalTree's own list, an item's membership told by patterns on its phrase
 that name several words for a thing; the same in every draw.
-*anchors*: ten random items, each with the 40 to 150 items whose phrases are most alike by runs of characters (which the
-miner does not look at), those of an earlier weakness left out; others in every draw.
+*words*: the items whose phrases hold ten random words (of 40 to 150 items each); others in every draw.
+*nearest*: of each of EvalTree's ten phrases the 60 items whose phrases are most like it, by TF-IDF. These are ranks,
+not subjects: where few items have the capability, most of the 60 have nothing in common.
 
 A weakness is found if one of the first 20 clusters overlaps with its items by Jaccard 0.5 or more. *text* mines the
 problems alone, *phrases* problems and capability phrases. The last lines are draws with shuffled outcomes.
 """
 
+import json
 import re
 import sys
 from dataclasses import replace
 
 import numpy as np
-from data import rows, table
-from sklearn.feature_extraction.text import TfidfVectorizer
+from data import DATA, rows, table
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from threadpoolctl import threadpool_limits
 
 from gristmill.loop.evals import Evals
@@ -56,12 +58,12 @@ def main() -> None:
         mining = Mining(texts=texts, resamples=0, ignore=["capability"] if texts else [])
         with threadpool_limits(1):
             looked = look(evals, mining)
-        for planted in ("topics", "anchors"):
+        for plant in (topics, words, nearest):
             for drop in DROPS:
                 found, reported = [], []
                 for draw in range(draws):
                     rng = np.random.default_rng(draw)
-                    members = topics(told) if planted == "topics" else anchors(told, rng)
+                    members = plant(told, rng)
                     failed = outcomes(members, len(items), drop, rng)
                     clusters = mine_looked(looked, replaced(evals, failed), mining).clusters
                     by_weight = sorted(clusters, key=lambda each: -failed[each.members].sum())[:FIRST]
@@ -69,13 +71,11 @@ def main() -> None:
                     found.append(sum(value >= OVERLAP for value in overlaps))
                     reported.append(len(clusters))
                 enough = sum(count >= 7 for count in found)
-                lines.append(
-                    (mode, planted, f"×{drop:g}", f"{np.median(found):g}", f"{np.mean(found):.1f}", min(found))
-                    + (f"{enough}/{draws}", f"{np.mean(reported):.1f}")
-                )
+                counted = (f"{np.median(found):g}", f"{np.mean(found):.1f}", min(found), f"{enough}/{draws}")
+                lines.append((mode, plant.__name__, f"×{drop:g}", *counted, f"{np.mean(reported):.1f}"))
                 print(*lines[-1], flush=True)
         rng = np.random.default_rng(draws)
-        failed = outcomes(topics(told), len(items), 0.2, rng)
+        failed = outcomes(topics(told, rng), len(items), 0.2, rng)
         nulls = 5 * draws
         shuffled = (replaced(evals, rng.permutation(failed)) for _ in range(nulls))
         silent = sum(not mine_looked(looked, each, replace(mining, seed=n)).clusters for n, each in enumerate(shuffled))
@@ -93,22 +93,26 @@ def item(row, phrase):
     return known | {"reference": None, "response": None}
 
 
-def topics(told):
+def topics(told, rng):  # noqa: ARG001  the same in every draw
     return [np.flatnonzero([bool(re.search(rule, each.lower())) for each in told]) for rule in TOPICS.values()]
 
 
-def anchors(told, rng):
-    """Ten random neighbourhoods by runs of 3 to 5 characters, without overlap."""
-    runs = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True).fit_transform(told)
-    free, found = np.ones(len(told), bool), []
-    for anchor in rng.permutation(len(told)):
-        if free[anchor] and len(found) < 10:
-            likeness = np.asarray((runs @ runs[anchor].T).todense()).ravel()
-            nearest = np.argsort(-likeness, kind="stable")
-            nearest = nearest[free[nearest]][: rng.integers(40, 151)]
-            free[nearest] = False
-            found.append(np.sort(nearest))
-    return found
+def words(told, rng):
+    """The items of ten random words."""
+    counter = CountVectorizer(stop_words="english", binary=True, token_pattern=r"[a-z]{4,}")
+    present = counter.fit_transform(told).tocsc()
+    sizes = np.asarray(present.sum(axis=0)).ravel()
+    usable = np.flatnonzero((sizes >= 40) & (sizes <= 150))
+    return [np.sort(present[:, word].nonzero()[0]) for word in rng.choice(usable, 10, replace=False)]
+
+
+def nearest(told, rng):  # noqa: ARG001  the same in every draw
+    """The 60 items whose phrases are most like each of EvalTree's."""
+    weigher = TfidfVectorizer(stop_words="english", sublinear_tf=True)
+    known = weigher.fit_transform(told)
+    listed = json.loads((DATA / "evaltree_weakness/MATH_planted_weaknesses.json").read_text())
+    likeness = np.asarray((weigher.transform(listed) @ known.T).todense())
+    return [np.sort(np.argsort(-row, kind="stable")[:60]) for row in likeness]
 
 
 def outcomes(members, count, drop, rng):

@@ -78,14 +78,13 @@ class Mined(NamedTuple):
 def mine(evals: Evals, mining: Mining = Mining()) -> Mined:
     """The clusters of failures, and what is left.
 
-    Raises UsageError for too few items, and where all or none of them fail.
+    Raises UsageError for too few items, and where all of them fail.
     """
     count, failed = len(evals.items), evals.failed
     if count < FEWEST:
         raise UsageError(f"mine: {count} judged items; at least {FEWEST} are needed to tell a cluster from chance")
-    if failed.min() == failed.max():
-        what = "fails" if failed.max() == 0 else "succeeds more often than the rest"
-        raise UsageError(f"mine: no item {what}; clusters need items that fail and items that pass")
+    if 0 < failed.min() == failed.max():
+        raise UsageError("mine: all items fail alike; a cluster is what fails more than the rest: add items that pass")
     with threadpool_limits(1):  # many small fits: threads cost ten times what they bring, and reorder sums
         return mine_looked(look(evals, mining), evals, mining)
 
@@ -98,7 +97,9 @@ def mine_looked(looked: Looked, evals: Evals, mining: Mining) -> Mined:
     found = _found(looked, failed, np.ones(len(failed)), limit)
     stability = _stability(looked, failed, [members for _, members, _ in found], limit, mining)
     clusters = [
-        Cluster(*_identity(looked, place, members), members, ratio, bar.p_value(ratio), _space_name(looked, place), same)
+        Cluster(
+            *_identity(looked, place, members), members, ratio, bar.p_value(ratio), _space_name(looked, place), same
+        )
         for (place, members, ratio), same in zip(found, stability, strict=True)
     ]
     return Mined(named(clusters, looked.spaces), unclustered(clusters, failed), looked, bar)

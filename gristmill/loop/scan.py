@@ -74,18 +74,23 @@ class Scan:
         width = sets.nearest.shape[1] if sets.nearest.size else 0
         self.sizes = np.unique(np.geomspace(least, max(width, least), SIZES).round().astype(int)) if width else None
 
-    def ratios(self, failed: Floats, weights: Floats) -> tuple[Floats, Floats]:
-        """The ratios of the sets, and of the neighbourhoods (centres × sizes). `weights` are how often an item counts:
-        0 for what is taken out, bootstrap counts."""
-        lost, total = failed * weights, weights.sum()
-        n = self._matrix @ weights
-        flat = np.where(n >= self.least, ratio(self._matrix @ lost, n, lost.sum(), total), 0.0)
+    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
+        """The weight of the items of every set, and of every neighbourhood (centres × sizes)."""
         if self.sizes is None:
-            return flat, np.empty((0, 1))
-        near = self.sets.nearest
-        n = np.cumsum(weights[near], axis=1)[:, self.sizes - 1]
-        inside = np.cumsum(lost[near], axis=1)[:, self.sizes - 1]
-        return flat, np.where(n >= self.least, ratio(inside, n, lost.sum(), total), 0.0)
+            return self._matrix @ weights, np.empty((0, 1))
+        return self._matrix @ weights, np.cumsum(weights[self.sets.nearest], axis=1)[:, self.sizes - 1]
+
+    def ratios(
+        self, failed: Floats, weights: Floats, counts: tuple[Floats, Floats] | None = None
+    ) -> tuple[Floats, Floats]:
+        """The ratios of the sets, and of the neighbourhoods. `weights` are how often an item counts: 0 for what is
+        taken out, bootstrap counts; `counts` are those of the weights, where they are known."""
+        lost, total = failed * weights, weights.sum()
+        flat, near = (
+            np.where(n >= self.least, ratio(inside, n, lost.sum(), total), 0.0)
+            for n, inside in zip(counts or self.counts(weights), self.counts(lost), strict=True)
+        )
+        return flat, near
 
     def best(self, failed: Floats, weights: Floats) -> Hit:
         """The set that stands out most; of those within 2 of the largest ratio the simplest."""
@@ -107,9 +112,10 @@ class Scan:
         """The largest ratio under each of `draws` shuffles of the outcomes."""
         rng = np.random.default_rng(seed)
         weights = np.ones(self.count)
+        counts = self.counts(weights)
         found = []
         for _ in range(draws):
-            flat, near = self.ratios(rng.permutation(failed), weights)
+            flat, near = self.ratios(rng.permutation(failed), weights, counts)
             found.append(max(flat.max(initial=0.0), near.max(initial=0.0)))
         return np.array(found)
 
