@@ -26,6 +26,7 @@ from gristmill.cli.gap import gap
 from gristmill.cli.gate import gate_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.mine import mine
 from gristmill.cli.pick import pick
 from gristmill.cli.plan import efficiency, plan
 from gristmill.cli.rollout import rollout
@@ -74,6 +75,7 @@ app.command("eval")(eval_command)
 app.command("gate")(gate_command)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("mine")(mine)
 app.command("weights")(weights)
 app.command("plan")(plan)
 app.command("efficiency")(efficiency)
