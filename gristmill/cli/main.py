@@ -12,6 +12,7 @@ import typer
 from gristmill import __version__
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
+from gristmill.cli.counter import counter
 from gristmill.cli.demo import demo
 from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
@@ -62,6 +63,7 @@ app.command("export")(export)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("mine")(mine)
+app.command("counter")(counter)
 app.command("weights")(weights)
 app.command("why")(why)
 app.command("show")(show)
