@@ -17,6 +17,7 @@ from gristmill.cli.ablate import ablate
 from gristmill.cli.audit import audit
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
+from gristmill.cli.counter import counter
 from gristmill.cli.curve import curve
 from gristmill.cli.demo import demo
 from gristmill.cli.eval import eval_command
@@ -76,6 +77,7 @@ app.command("gate")(gate_command)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("mine")(mine)
+app.command("counter")(counter)
 app.command("weights")(weights)
 app.command("plan")(plan)
 app.command("efficiency")(efficiency)
