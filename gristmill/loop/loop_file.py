@@ -6,8 +6,8 @@
     suite: mined.yaml                   # what is mined for failures
     gate_suite: gate.yaml               # what decides, on other items
     rounds: 4
-    counter: {with: tiny, rows: 100, repeat: 5, replay: 500}
-    train: {method: fit, steps: 120}
+    counter: {with: tiny, rows: 100, repeat: 5, replay: 2000}
+    train: {method: fit, steps: 250}
     gate: {margin: 0.05, critical: [tags=add]}
     stop: {gain: 0.01, rounds: 2}
 
@@ -40,7 +40,7 @@ class CounterEntry(_Strict):
     """Kept counterexamples for each cluster."""
     repeat: int = Field(1, ge=1)
     """How often each is shown."""
-    replay: int = Field(500, ge=0)
+    replay: int = Field(2000, ge=0)
     """Rows of `data` beside them. Without, small models forget the rest: 0 is for showing that."""
 
     @model_validator(mode="after")
@@ -54,8 +54,10 @@ class TrainEntry(_Strict):
     """How a candidate is trained: `fit` (the plain loop, for models as small as tiny), or `sft` through TRL."""
 
     method: Literal["fit", "sft"] = "sft"
-    steps: int = Field(120, ge=1)
+    steps: int = Field(250, ge=1)
     """Of `fit`."""
+    rate: float = Field(0.005, gt=0)
+    """Of `fit`: half of what a model is made with forgets less."""
     lora: int | None = Field(None, ge=1)
     args: dict[str, Any] = {}
     """Of `sft`: TRL's arguments."""

@@ -26,10 +26,9 @@ from gristmill.files import batch_of
 from gristmill.keys import file_hash, key_of
 from gristmill.loop.asks import asks_of
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
-from gristmill.loop.compare import compared
 from gristmill.loop.counter_files import Plan, counter_clusters
 from gristmill.loop.counter_inputs import maker, replayed
-from gristmill.loop.evals import Evals, read_evals
+from gristmill.loop.evals import Evals, default_slices, read_evals
 from gristmill.loop.evaluate import evaluate
 from gristmill.loop.gate import Terms, gate
 from gristmill.loop.loop_file import LoopFile
@@ -48,7 +47,7 @@ Row = dict[str, Any]
 Say = Callable[[str], None]
 
 TARGET = "mined"
-"""The tag that says which items of the gate are in a countered cluster."""
+"""The field that says which countered clusters an item of the gate belongs to."""
 
 
 @dataclass(frozen=True)
@@ -230,38 +229,33 @@ def _trained(file: LoopFile, model: str, data: Path, out: Path, run: Run, say: S
 
     base = base_of(model)
     parts = {"base": str(base), "data": file_hash(data), "steps": file.train.steps, "seed": file.seed}
+    parts["rate"] = file.train.rate
     key = key_of(parts)
     there = [each for each in run.outputs() if each.name == "train" and each.path == str(out.resolve())]
     if there and there[-1].params.get("key") == key and (out / "config.json").is_file():
         return
-    taught_on(base, pq.read_table(data).to_pylist(), out, steps=file.train.steps, seed=file.seed)
+    rows = pq.read_table(data).to_pylist()
+    taught_on(base, rows, out, steps=file.train.steps, seed=file.seed, rate=file.train.rate)
     params = {"inputs": [str(data)], "model": model, "method": "fit", "key": key}
     run.output(out, "train", params=params, counts={"rows": pq.read_metadata(data).num_rows})
 
 
 def _gated(file: LoopFile, chosen: Sequence[Row], before: str, after: str, run: Run) -> dict[str, Any]:
     base, candidate = (_targeted(read_evals(path), chosen) for path in (before, after))
-    there = {tag for row in base.rows for tag in row.get("tags") or ()}
-    targets = [f"tags={tag}" for each in chosen if (tag := _tag(each)) in there] or ["all"]
+    there = {name for row in base.rows for name in row[TARGET]}
+    targets = [f"{TARGET}={name}" for each in chosen if (name := each["cluster"]) in there] or ["all"]
     entry = file.gate
+    slices = default_slices(base) if entry.slices is None else entry.slices
     terms = Terms(
         targets, critical=entry.critical, margin=entry.margin, max_flips=entry.max_flips, least=entry.min_items
     )
-    return gate(base, candidate, terms, run=run, slices=entry.slices)
-
-
-def _tag(cluster: Row) -> str:
-    return f"{TARGET}-{cluster['cluster']}"
+    return gate(base, candidate, terms, run=run, slices=[*slices, TARGET])
 
 
 def _targeted(evals: Evals, chosen: Sequence[Row]) -> Evals:
-    """Evaluations whose rows carry a tag for each countered cluster that they belong to."""
-    rows = []
-    for row in evals.rows:
-        tags = [_tag(each) for each in chosen if belongs(each, row)]
-        rows.append({**row, "tags": [*(row.get("tags") or ()), *tags]} if tags else row)
-    slices = tuple(dict.fromkeys((*evals.slices, "tags")))
-    return evals._replace(rows=rows, slices=slices)
+    """Evaluations whose rows say which of the countered clusters they belong to."""
+    mined = [{**row, TARGET: [each["cluster"] for each in chosen if belongs(each, row)]} for row in evals.rows]
+    return evals._replace(rows=mined)
 
 
 def belongs(cluster: Row, row: Mapping[str, Any]) -> bool:
@@ -279,8 +273,3 @@ def _holds(predicate: str, row: Mapping[str, Any], meta: Mapping[str, Any]) -> b
     name, equals, value = predicate.partition(" = ")
     found = row.get(f"slot_{name}", meta.get(name))
     return bool(equals) and found is not None and str(found) == value
-
-
-def compare_rounds(before: str, after: str) -> dict[str, Any]:
-    """What moved between two evaluations of the gate's items, by slice, as JSON."""
-    return compared(read_evals(before), read_evals(after))
