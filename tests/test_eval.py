@@ -85,8 +85,7 @@ def test_a_summary_by_slice_with_confidence() -> None:
     assert told["calibration"] == {"n": 10, "ece": 0.0, "brier": 0.25}
     with pytest.raises(UsageError, match="slice nope"):
         summarised(Evals(rows, (), ()), slices=["nope"])
-    with pytest.raises(UsageError, match="confidence sure"):
-        summarised(Evals(rows, (), ()), confidence="sure")
+    assert summarised(Evals(rows, (), ()), confidence="sure")["calibration"] is None
 
 
 SUITE = "name: sums\nitems: items.jsonl\nscores: [exact]\nslices: [tags, digits]\nsamples: 2\n"
@@ -127,6 +126,18 @@ def test_a_suite_is_asked_scored_and_told(capsys: pytest.CaptureFixture[str]) ->
     again = read_evals("evals.parquet")
     assert (again.slices, again.scores) == (("tags", "digits"), ("exact",))
     assert summarised(again)["slices"] == told["slices"]
+
+
+def test_another_score_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("suite.yaml").write_text(SUITE.replace("[exact]", "[exact, length]"))
+    asked = ("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "evals.parquet", "--json")
+    assert ran(*asked, "--score", "length>=1") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["score"], told["accuracy"]) == ("length", 1)
+    again = read_evals("evals.parquet")
+    assert (again.scores, again.least, summarised(again)["score"]) == (("length", "exact"), 1, "length")
+    assert ran(*asked, "--score", "nope") == 2
+    assert "allowed: exact, length" in capsys.readouterr().err
 
 
 def test_what_was_answered_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
