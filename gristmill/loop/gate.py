@@ -142,7 +142,7 @@ def _check_names(items: Sequence[Item], terms: Terms) -> None:
 
 
 def _look(items: Sequence[Item], found: Compared, terms: Terms, run: Run | None) -> Look:
-    outcomes = [[*item.key, item.base, item.candidate] for item in items]
+    outcomes = [[*item.key, item.base, item.candidate, sorted(item.slices)] for item in items]
     content = json.dumps([outcomes, asdict(terms), found.score, found.least], sort_keys=True)
     key = blake2b(content.encode(), digest_size=16).hexdigest()
     if run is None:
