@@ -151,6 +151,15 @@ def test_what_was_answered_is_not_asked_again(capsys: pytest.CaptureFixture[str]
     assert pq.read_table("one.parquet").equals(pq.read_table("two.parquet"))
 
 
+def test_rows_that_were_scored_again_are_still_of_their_items() -> None:
+    assert ran("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "evals.parquet") == 0
+    assert ran("score", "evals.parquet", "--with", "length", "-o", "scored.parquet") == 0
+    before, after = read_evals("evals.parquet"), read_evals("scored.parquet")
+    assert [(row["suite"], row["item"], row["score_exact"]) for row in after.rows] == [
+        (row["suite"], row["item"], row["score_exact"]) for row in before.rows
+    ]
+
+
 def test_two_models_are_compared_on_the_same_items(capsys: pytest.CaptureFixture[str]) -> None:
     Path("better.yaml").write_text("replies: [{match: plus, reply: '7'}, {match: minus, reply: '1'}]\n")
     assert ran("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "base.parquet") == 0
