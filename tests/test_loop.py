@@ -137,4 +137,4 @@ def test_suite_and_gate_must_have_items_of_their_own(
     (world / "same.yaml").write_text(yaml.safe_dump({**LOOP, "gate_suite": "mined.yaml"}))
     with pytest.raises(SystemExit) as end:
         command(["loop", "same.yaml", "-o", "out2"])
-    assert end.value.code == 2 and "the gate needs its own" in capsys.readouterr().err
+    assert end.value.code == 2 and "items of its own" in capsys.readouterr().err
