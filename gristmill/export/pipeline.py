@@ -75,8 +75,9 @@ def export_files(
         params = {"inputs": inputs, "to": to, "reasoning": reasoning}
         run.output(out, "export", params=params, counts={"rows": rows}, beside=partial / out.name)
     if with_card:
-        summary["card"] = str(out.with_suffix(".card.md"))
-        Path(summary["card"]).write_text(card(out, to, written.facts, inputs, run), encoding="utf-8")
+        beside_it = out.with_suffix(".card.md")
+        beside_it.write_text(card(out, to, written.facts, inputs, run), encoding="utf-8")
+        summary["card"] = str(beside_it)
     if to == "openai-rft":
         out.with_suffix(".grader.json").write_bytes(orjson.dumps(GRADER, option=orjson.OPT_INDENT_2))
     return summary
