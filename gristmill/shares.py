@@ -1,7 +1,7 @@
 """Shares as whole numbers: what a share of so many rows is, and how a total is split by quotas.
 
-Each part gets the floor of its quota and what is left goes to the largest remainders (Hare's method), within what a part
-must and can have.
+Each part gets the floor of its quota and what is left goes to the largest remainders (Hare's method), within what a
+part must and can have.
 """
 
 import heapq

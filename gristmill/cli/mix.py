@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def mix(
     file: Annotated[Path, typer.Argument(metavar="MIX.yaml", help="The mix; gristmill init mix writes an example.")],
     *,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", metavar="OUT", help="A .parquet file, or a directory of parts.")
-    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A .parquet file, or a directory of parts.")],
     rows: Annotated[int | None, typer.Option(min=1, help="The size of the mix, whatever the file says.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another draw than the file's.")] = None,
     max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows of a source that may be unreadable.")] = "1%",
@@ -55,7 +53,9 @@ def mix(
 
 def _printed(summary: Mapping[str, Any], out: Path) -> list[str]:
     size = f"{summary['rows']:,} rows" + (f", {summary['tokens']:,} tokens" if "tokens" in summary else "")
-    lines = [f"{size} in {out}: {summary['task_specific']:.1%} task-specific, {1 - summary['task_specific']:.1%} general"]
+    lines = [
+        f"{size} in {out}: {summary['task_specific']:.1%} task-specific, {1 - summary['task_specific']:.1%} general"
+    ]
     if summary["reasoning"] is not None:
         lines.append(f"{summary['reasoning']:.1%} with reasoning")
     width = max(len(each["name"]) for each in summary["sources"])

@@ -1,12 +1,12 @@
 """Which rows of each source make the mix, how often, and as which copies.
 
-Whole passes over a source take every row; of the last pass a row is in if its rank is among the smallest. A rank is a hash
-of (seed, id, copy, source and pass), so it does not depend on files, order or engine, and a larger mix of the same seed
-holds the smaller one. With strata, or a share of reasoning, a quota is split among the cells of a source by largest
-remainders and drawn within each.
+Whole passes over a source take every row; of the last pass a row is in if its rank is among the smallest. A rank is a
+hash of (seed, id, copy, source and pass), so it does not depend on files, order or engine, and of two mixes with one
+seed the larger holds the smaller. With strata, or a share of reasoning, a quota is split among the cells of a source by
+largest remainders and drawn within each.
 
-Copies: a row keeps the copy it has, as far as no other row of the mix has its id; further passes, and rows of one id from
-several places, are numbered on, so that (id, copy) stays a key.
+Copies: a row keeps the copy it has, as far as no other row of the sources has its id; further passes, and rows of one
+id from several places, are numbered on, so that (id, copy) stays a key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Drawn(NamedTuple):
-    """Of one source, in the order in which they enter the mix: row numbers, passes from 0, and the copies they become."""
+    """Of one source, in the order in which they enter the mix: row numbers, passes from 0, the copies they become."""
 
     rows: Ints
     passes: npt.NDArray[np.int16]

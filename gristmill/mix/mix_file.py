@@ -142,7 +142,8 @@ def _known() -> dict[str, Any]:
 @cache
 def presets() -> dict[str, Preset]:
     """The shipped presets by name."""
-    return {name: Preset(*each["task"], each["what"]) for name, each in _known()["presets"].items()}
+    found = _known()["presets"].items()
+    return {name: Preset(each["task"][0], each["task"][1], each["what"]) for name, each in found}
 
 
 def general_floor() -> float:

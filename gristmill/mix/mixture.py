@@ -1,12 +1,12 @@
 """The mix as a table: rows of all sources, interleaved so that every stretch of it has the shares of the whole.
 
 The mix is a sequence of chunks. Into each goes the same part of what every source gives (to a row), in input order, and
-within a chunk rows are shuffled by their ranks. So a chunk can be made by itself, wherever that is, and memory holds some
-row groups of each source. It is a source of Daft's, one task on one machine and one a span of chunks on a cluster; rows
-carry their number, and `ordered` gives them back in order, whatever the engine did.
+within a chunk rows are shuffled by their ranks. So a chunk can be made by itself, wherever that is, and memory holds
+some row groups of each source. It is a source of Daft's, one task on one machine and one a span of chunks on a cluster;
+rows carry their number, and `ordered` gives them back in order, whatever the engine did.
 
-Not covered: a shuffle of the whole. Rows of a source that is sorted enter the mix in that order, chunk by chunk; trainers
-shuffle again.
+Not covered: a shuffle of the whole. Rows of a source that is sorted enter the mix in that order, chunk by chunk;
+trainers shuffle again.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from daft.recordbatch import RecordBatch
 from gristmill import progress
 from gristmill.files import ORDER
 from gristmill.filter.row_keys import Ints, halves
+from gristmill.lineage import AGAIN
 from gristmill.mix.draw import Drawn, ranks
 from gristmill.mix.mix_file import MixFile
 from gristmill.mix.source import Rows, places_of
@@ -214,14 +215,16 @@ def _as(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _lineage(rows: pa.Table, source: str, copies: npt.NDArray[np.int64]) -> pa.Table:
-    """Rows under their new copies, with the tag `source:NAME` and, for what is no first appearance, `again:COPY`."""
+    """Rows under their new copies, with the tag `source:NAME` and, where the copy is another, `again:COPY`."""
     before = rows["copy"].fill_null(0).to_numpy()
     tags = rows["tags"].combine_chunks()
     added = pa.array([f"source:{source}"], pa.large_string()).take(pa.array(np.zeros(len(rows), np.int64)))
     tags = _appended(tags, added, np.ones(len(rows), bool))
     again = copies != before
     if again.any():
-        old = pa.array([f"again:{copy}" if new else "" for copy, new in zip(before.tolist(), again.tolist(), strict=True)])
+        old = pa.array(
+            [f"{AGAIN}{copy}" if new else "" for copy, new in zip(before.tolist(), again.tolist(), strict=True)]
+        )
         tags = _appended(tags, old.cast(pa.large_string()), again)
     rows = rows.set_column(rows.column_names.index("copy"), "copy", pa.array(copies))
     return rows.set_column(rows.column_names.index("tags"), rows.schema.field("tags"), tags)

@@ -44,7 +44,7 @@ def mix_files(
 ) -> dict[str, Any]:
     """Write the mix to `out` (a .parquet file, or a directory of parts) and return what there is to tell.
 
-    Raises UsageError for a mix that cannot be, BadInput for a source with more bad rows than `max_bad` (a share) allows.
+    Raises UsageError for a mix that cannot be, BadInput for a source with too many bad rows (`max_bad`, a share).
     """
     _check(out, force)
     started, stages = time.monotonic(), Stages(say)
@@ -89,8 +89,8 @@ def stale(run: Run, kinds: Mapping[str, float]) -> list[str]:
     if not newer:
         return []
     return [
-        f"stale: the shares of {Path(last.path).name} ({last.created[:10]}) again, and {len(newer)} evaluations are newer, "
-        f"the last {newer[-1].path}; tune the mix with --tune"
+        f"stale: the shares of {Path(last.path).name} ({last.created[:10]}) again, and {len(newer)} evaluations are "
+        f"newer, the last {newer[-1].path}; tune the mix with --tune"
     ]
 
 

@@ -1,11 +1,11 @@
 """From a mix file and the sizes of its sources to the share of each, and to whole numbers.
 
-1. A preset (or `task_share`) fixes how much is task-specific; explicit shares are of the whole mix, and sources without one
-   share what their side has left in proportion to size^(1/temperature) (the smoothing of multilingual BERT and XLM-R,
+1. A preset (or `task_share`) fixes how much is task-specific; explicit shares are of the whole mix, and sources without
+   one share what their side has left in proportion to size^(1/temperature) (the smoothing of XLM-R,
    https://arxiv.org/abs/1911.02116, whose exponent alpha is 1/temperature).
 2. Floors: a kind below its floor is raised to it, the others shrink in proportion, and a note says so.
-3. The total: what was asked for, or less where a source would be repeated more often than its `epochs`. Caps bind before:
-   what a capped source gives up goes to the others of its side.
+3. The total: what was asked for, or less where a source would be repeated more often than its `epochs`. Caps bind
+   before: what a capped source gives up goes to the others of its side.
 4. Whole numbers by largest remainders (`gristmill.shares`).
 
 Not covered: which rows are taken (`draw.py`).
@@ -30,11 +30,13 @@ class Resolved(NamedTuple):
     """What was changed and why, a sentence each."""
 
 
-def resolve(mix: MixFile, sizes: Mapping[str, int], *, total: int | None, unit: str = "rows", each: int = 1) -> Resolved:
+def resolve(
+    mix: MixFile, sizes: Mapping[str, int], *, total: int | None, unit: str = "rows", each: int = 1
+) -> Resolved:
     """The shares of the sources, of which `sizes` units are there, and their quotas of `total` (None: all there is).
 
-    `unit` is what messages call `each` of so many units. Raises UsageError for shares that contradict one another, for a
-    mix without general data and for sources without rows.
+    `unit` is what messages call `each` of so many units. Raises UsageError for shares that contradict one another, for
+    a mix without general data and for sources without rows.
     """
     if empty := next((source.name for source in mix.sources if not sizes[source.name]), None):
         raise UsageError(f"source {empty}: no row in it; take it out of the mix")
@@ -63,7 +65,9 @@ def resolve(mix: MixFile, sizes: Mapping[str, int], *, total: int | None, unit: 
     if total is not None and amount < total:
         try:
             name = fits(amount + 1)
-            binds = f"{name} has {sizes[str(name)] // each:,} {unit}, each taken {_epochs(mix, str(name)):g} times at most"
+            binds = (
+                f"{name} has {sizes[str(name)] // each:,} {unit}, each taken {_epochs(mix, str(name)):g} times at most"
+            )
         except _AllCapped as error:
             binds = f"every {error} source is at its cap"
         notes.append(f"{amount // each:,} of {total // each:,} {unit}: {binds}; allow more epochs, or a smaller share")
@@ -156,9 +160,8 @@ def floored(mix: MixFile, shares: Mapping[str, float], notes: list[str]) -> dict
     floors = {kind: floor for kind, floor in mix.floor.items() if floor > 0}
     kinds = by_kind(mix, shares)
     if mix.floor[GENERAL] < general_floor() - CLOSE:
-        notes.append(
-            f"the floor of general data is {mix.floor[GENERAL]:.0%}, below the usual {general_floor():.0%}: asked for by name"
-        )
+        usual = f"below the usual {general_floor():.0%}"
+        notes.append(f"the floor of general data is {mix.floor[GENERAL]:.0%}, {usual}: asked for by name")
     if lacking := next((kind for kind in floors if kind not in kinds), None):
         raise UsageError(
             f"no source of the kind {lacking}, of which there must be {floors[lacking]:.0%}; add one, or say "
@@ -171,8 +174,7 @@ def floored(mix: MixFile, shares: Mapping[str, float], notes: list[str]) -> dict
         rest = 1 - sum(floors[kind] for kind in raised)
         others = sum(kinds[kind] for kind in kinds if kind not in raised)
         new = {k: floors[k] if k in raised else kinds[k] * rest / others for k in kinds}
-    for kind in raised:
-        notes.append(f"{kind} is raised from {kinds[kind]:.1%} to its floor of {floors[kind]:.0%}")
+    notes += [f"{kind} is raised from {kinds[kind]:.1%} to its floor of {floors[kind]:.0%}" for kind in sorted(raised)]
     return {s.name: shares[s.name] * (new[s.kind] / kinds[s.kind] if kinds[s.kind] else 1.0) for s in mix.sources}
 
 

@@ -144,7 +144,9 @@ def _facts(files: Sequence[str], source: Source, mix: MixFile, *, numbered_here:
                 parts["cell"].append(strata.of(rows, reasoned=mix.reasoning is not None))
                 parts["order"].append(rows[ORDER].to_numpy() if ORDER in names else parts["place"][-1])
                 progress.advance(len(batch))
-    found = {name: np.concatenate([*values, np.zeros(0, np.int64)][: max(len(values), 1)]) for name, values in parts.items()}
+    found = {
+        name: np.concatenate([*values, np.zeros(0, np.int64)][: max(len(values), 1)]) for name, values in parts.items()
+    }
     order = found.pop("order")
     if len(order) and (np.diff(order) < 0).any():
         found = {name: values[np.argsort(order, kind="stable")] for name, values in found.items()}
