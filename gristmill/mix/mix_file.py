@@ -59,7 +59,7 @@ class Source(_Strict):
 
 
 class Measured(_Strict):
-    """One evaluation of a mix: its shares by kind, and of each capability the score and the items it is the mean of."""
+    """One evaluation of a mix: its shares by kind, and of each kind the score and the items it is the mean of."""
 
     shares: dict[str, float]
     scores: dict[str, tuple[float, int]]
@@ -85,10 +85,12 @@ class MixFile(_Strict):
     answer: Literal["response", "reference"] = "response"
     """What the `answer` of a question is: what to train on, or the gold answer of a prompt."""
     seed: int = 0
+    suites: dict[str, str] = {}
+    """Which kind an evaluation suite measures; one that is neither named here nor called as a kind is general."""
     goals: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
-    """The score from which on a capability needs no more; left out: 1."""
+    """The score that a kind is to reach; left out: it is to hold what it had."""
     importance: dict[str, Annotated[float, Field(ge=0)]] = {}
-    """How much a capability counts in tuning; left out: 1."""
+    """How much a kind counts in tuning; left out: 1."""
     history: list[Measured] = []
     """What tuning has seen, oldest first; it writes this itself."""
     sources: list[Source] = Field(min_length=1)
