@@ -1,13 +1,14 @@
 """Tuning in simulated worlds: `python bench/mix_tune.py [WORLDS]` (200).
 
-A world has 4 to 8 kinds, one of them general, and score = ceiling - a (share / share at the start)^-b
-- i (1 - share), with ceiling in 0.7 to 0.98, a in 0.05 to 0.4, b in 0.2 to 0.6 and i in 0 to 0.1; every evaluation draws 500 fresh items
-a kind (so nothing is paired). A mix begins in the middle of a preset's range, evenly within its sides; the aim is the mean
-score (every goal is 1, every loss accepted), within the preset's range and the floor.
+A world has 4 to 8 kinds, one of them general, and score = ceiling - a (share / share at the start)^-b - i (1 - share),
+with ceiling in 0.7 to 0.98, a in 0.05 to 0.4, b in 0.2 to 0.6 and i in 0 to 0.1; every evaluation draws 500 fresh items
+a kind (so nothing is paired). A mix begins in the middle of a preset's range, evenly within its sides; the aim is the
+mean score (every goal is 1, every loss accepted), within the preset's range and the floor.
 
-regret: what is missing to the best allowed mix after eight rounds, as a share of what it gains over the first; rounds 1 to 7
-explore. Beside it: eight rounds without exploring, and staying at the first mix. noise: worlds whose scores do not answer to
-the mix; without goals (scores are to hold what they had) and with goals that are met.
+regret: what is missing to the best allowed mix after eight rounds, as a share of what it gains over the first; rounds 1
+to 7 explore. Beside it: eight rounds without exploring, and the mean of the explored mixes on the way (1 is the first
+mix). noise: worlds whose scores do not answer to the mix; without goals (scores are to hold what they had) and with
+goals that are met.
 """
 
 import sys
@@ -69,16 +70,17 @@ def best_mix(truth: Scores, mix: MixFile) -> dict[str, float]:
 
 def rounds(
     mix: MixFile, shares: dict[str, float], truth: Scores, rng: np.random.Generator, *, explore: bool
-) -> tuple[dict[str, float], float]:
-    """The shares after all rounds, and the least general share on the way."""
-    least = shares[GENERAL]
+) -> tuple[dict[str, float], float, list[dict[str, float]]]:
+    """The shares after all rounds, the least general share on the way, and the shares on the way."""
+    least, way = shares[GENERAL], []
     for number in range(ROUNDS):
         found = evaluated(truth(shares), rng)
         tuned = tune(mix, shares, found, accepted=mix.kinds, explore=explore and number < ROUNDS - 1)
         mix = mix.model_copy(update={"history": [*mix.history, tuned.measured]})
         shares = tuned.shares
         least = min(least, shares[GENERAL])
-    return shares, least
+        way.append(shares)
+    return shares, least, way
 
 
 def regret_of(seed: int) -> dict[str, float]:
@@ -91,12 +93,13 @@ def regret_of(seed: int) -> dict[str, float]:
         return float(np.mean(list(truth(shares).values())))
 
     top, start = mean(best_mix(truth, mix)), mean(first)
-    explored, least = rounds(mix, first, truth, rng, explore=True)
-    greedy, also = rounds(mix, first, truth, rng, explore=False)
+    explored, least, way = rounds(mix, first, truth, rng, explore=True)
+    greedy, also, _ = rounds(mix, first, truth, rng, explore=False)
     gain = max(top - start, 1e-6)
     return {
         "gain": gain,
         "explore": (top - mean(explored)) / gain,
+        "way": float(np.mean([(top - mean(each)) / gain for each in way[:-1]])),
         "greedy": (top - mean(greedy)) / gain,
         "least general": min(least, also) - max(1 - task_range(mix)[1], 0.2),
     }
@@ -124,7 +127,11 @@ def main() -> None:
     print(f"{worlds} worlds; the best mix gains {np.median(regrets['gain']):.3f} (median) over the first\n")
     lines = [
         [what, *(f"{value:.1%}" for value in np.quantile(regrets[name], [0.5, 0.75, 0.9])), target]
-        for what, name, target in (("exploring, then not", "explore", "5 %"), ("never exploring", "greedy", "-"))
+        for what, name, target in (
+            ("exploring, then not", "explore", "5 %"),
+            ("the explored mixes", "way", "-"),
+            ("never exploring", "greedy", "-"),
+        )
     ]
     table(["regret after 8 rounds", "median", "75 %", "90 %", "target"], lines)
     below = int((regrets["least general"] < -1e-9).sum())

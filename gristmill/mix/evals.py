@@ -1,8 +1,8 @@
 """Evaluations as metrics of the kinds of a mix: what each scored, on how many items, and how that compares with before.
 
-Taken are EVAL rows (`suite`, `item`, `score_*`: a metric is the mean of a suite, or of the rows with one value of another
-column), and tables of {capability, score, n, previous}, as JSON, JSONL or CSV. A difference between two evaluations of
-the same items is judged by pairs (Student's t of the differences), another by the two binomial variances.
+Taken are EVAL rows (`suite`, `item`, `score_*`: a metric is the mean of a suite, or of the rows with one value of
+another column), and tables of {capability, score, n, previous}, as JSON, JSONL or CSV. A difference between two
+evaluations of the same items is judged by pairs (Student's t of the differences), another by the two binomial variances.
 
 Not covered: several runs of one item as clusters: their mean counts as one item.
 """
@@ -25,7 +25,7 @@ Items = dict[tuple[str, str], float]
 
 
 class Metric(NamedTuple):
-    """One metric of a kind. `change` is its interval against before: (low, estimate, high), None without a before."""
+    """One metric of a kind: a mean over `n` items, and what it was before if that is known."""
 
     name: str
     kind: str

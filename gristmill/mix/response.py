@@ -1,9 +1,10 @@
 """How the score of a kind answers to its share: what evaluations of several mixes say, and how sure that is.
 
-The model is score = ceiling - a w^-b - i (1 - w), with w the kind's share of a mix of fixed size: a power law in its own
-data (J. Hestness et al., https://arxiv.org/abs/1712.00409) and interference by the rest. It is not fitted to one curve:
-every curve of a grid of (a, b, i) is weighed by how well it explains all evaluations so far, with the ceiling anywhere up
-to 1 (integrated out, given normal errors). So few evaluations leave many curves, and what they disagree on is unsure.
+The model is score = ceiling - a w^-b - i (1 - w), with w the kind's share of a mix of fixed size: a power law in its
+own data (J. Hestness et al., https://arxiv.org/abs/1712.00409) and interference by the rest. It is not fitted to one
+curve: every curve of a grid of (a, b, i) is weighed by how well it explains all evaluations so far, with the ceiling
+anywhere up to 1 (integrated out, given normal errors). So few evaluations leave many curves, and what they disagree on
+is unsure.
 
 Not covered: kinds that help one another; mixes that differ in size.
 """

@@ -1,16 +1,17 @@
 """Shares moved by evaluations: toward what fell or lags, within the range and the floors, as far as the evidence goes.
 
 1. Is there a reason? A kind has fallen if one of its metrics is below its previous value beyond noise (paired intervals
-   where the items are the same), and lags if it is below its goal beyond noise. The level is 95 % for all tests together
-   (Bonferroni), so that pure noise moves nothing in 19 rounds of 20.
+   where the items are the same), and lags if it is below its goal beyond noise: by two-sided 95 % intervals of all tests
+   together (Bonferroni), so that pure noise moves nothing in 19 rounds of 20 and more.
 2. How far? The responses to shares that all evaluations so far support (`response.py`) say which shares have the highest
-   expected sum of scores, none counted above its goal (or, without one, above what it is to hold). A share changes by
-   a factor of two at most, and only so far as the gain is surely one: the step is cut by how likely it is a loss.
+   expected sum of scores, none counted above its goal (or, without one, above what it is to hold). A share goes beyond
+   what was evaluated by a factor of two at most; the whole way where the move is a gain with probability 3/4, less in
+   proportion down to none at 1/2.
 3. What is given up? A kind expected to lose more than `margin` since the first mix is held, unless its loss is accepted
    by name.
 
-With `explore`, half of the shares are raised and half lowered by a factor, at random: only mixes that differ tell how
-scores answer. Those rounds cost score; the last one should be without.
+With `explore`, half of the shares are doubled and half are halved, at random, the halves changing places every other
+round: only mixes that differ tell how scores answer. Those rounds cost score; the last one should be without.
 
 Not covered: a change of the size of the mix between evaluations.
 """
@@ -29,9 +30,11 @@ from gristmill.mix.response import STEP, Response, best, response
 
 SURE = 0.95
 FACTOR = 2.0
-"""What a share is multiplied or divided by at most in a round."""
-EXPLORED = 1.5
+"""By what a share goes beyond those evaluated, at most."""
+EXPLORED = 2.0
 """What a share is multiplied or divided by to explore."""
+LIKELY = 0.75
+"""How likely a gain must be for the whole step."""
 SAME = 1e-4
 
 
@@ -46,7 +49,7 @@ class Reason(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What a kind is expected to lose since the first mix: the estimate and its 90 % interval, in points of score."""
+    """What a kind is expected to lose since the first mix: the estimate and its 90 % interval, as scores."""
 
     kind: str
     estimate: float
@@ -99,7 +102,7 @@ def tune(
         return Tuned(dict(shares), False, reasons, [], [], notes, now, {})
     known = {kind: _response(history, kind) for kind in kinds}
     levels = {kind: mix.goals.get(kind, _held_level(mix, found, now, kind)) for kind in kinds}
-    low, high = _bounds(mix, shares, kinds)
+    low, high = _bounds(mix, [each.shares for each in history], shares, kinds)
     for kind in {each.kind for each in reasons if each.verdict == "fell"} - set(accepted):
         low[kind] = min(max(low[kind], shares[kind]), high[kind])
     first = history[0].shares
@@ -108,7 +111,7 @@ def tune(
         wanted = _wanted(mix, shares, known, levels, low, high)
         wanted = _stepped(mix, shares, wanted, known, levels)
         if explore:
-            wanted = _explored(wanted, low, high, f"{mix.seed}:{len(history)}")
+            wanted = _explored(wanted, low, high, mix.seed, len(history) - 1)
         losses = _losses(known, first, wanted, accepted)
         over = [each.kind for each in losses if -each.estimate > margin and not each.accepted and each.kind not in held]
         over = [kind for kind in over if wanted[kind] < shares[kind] - SAME]
@@ -152,7 +155,7 @@ def _reasons(mix: MixFile, found: Sequence[Metric], now: Measured) -> list[Reaso
                 compared.append(Metric(kind, kind, score, n, *last.scores[kind]))
     goals = {kind: goal for kind, goal in mix.goals.items() if kind in now.scores}
     tests = len(compared) + len(goals)
-    level = 1 - 2 * (1 - SURE) / max(tests, 1)  # one-sided, of all tests together
+    level = 1 - (1 - SURE) / max(tests, 1)
     reasons = []
     for metric in compared:
         interval = change(metric, level)
@@ -181,12 +184,13 @@ def _response(history: Sequence[Measured], kind: str) -> Response:
 
 
 def _bounds(
-    mix: MixFile, shares: Mapping[str, float], kinds: Sequence[str]
+    mix: MixFile, seen: Sequence[Mapping[str, float]], shares: Mapping[str, float], kinds: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """The least and the most that each kind may have: the range, the floors, and how far a round may go."""
+    """The least and the most that each kind may have: the range, the floors, and how far from what was evaluated."""
     low_task, high_task = task_range(mix)
-    low = {kind: max(mix.floor.get(kind, 0.0), shares[kind] / FACTOR, STEP) for kind in kinds}
-    high = {kind: min(shares[kind] * FACTOR, 1.0) for kind in kinds}
+    had = {kind: [shares[kind], *(each[kind] for each in seen if kind in each)] for kind in kinds}
+    low = {kind: max(mix.floor.get(kind, 0.0), min(had[kind]) / FACTOR, STEP) for kind in kinds}
+    high = {kind: min(max(had[kind]) * FACTOR, 1.0) for kind in kinds}
     if GENERAL in low:
         low[GENERAL] = max(low[GENERAL], 1 - high_task)
         high[GENERAL] = max(min(high[GENERAL], 1 - low_task), low[GENERAL])
@@ -219,7 +223,7 @@ def _stepped(
     known: Mapping[str, Response],
     levels: Mapping[str, float],
 ) -> dict[str, float]:
-    """As much of the way to `wanted` as the evidence bears: 2 P - 1 of it, where P is how likely it is a gain."""
+    """As much of the way to `wanted` as the evidence bears."""
     mean = variance = 0.0
     for kind, each in known.items():
         weight = mix.importance.get(kind, 1.0)
@@ -227,16 +231,20 @@ def _stepped(
         mean += weight * gain
         variance += (weight * deviation) ** 2
     likely = float(stats.norm.cdf(mean / max(variance**0.5, 1e-12)))
-    step = max(2 * likely - 1, 0.0)
+    step = min(max((likely - 0.5) / (LIKELY - 0.5), 0.0), 1.0)
     return {kind: shares[kind] + step * (wanted[kind] - shares[kind]) for kind in known}
 
 
 def _explored(
-    wanted: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float], seed: str
+    wanted: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float], seed: int, number: int
 ) -> dict[str, float]:
-    """Half of the shares times `EXPLORED`, half over it, drawn by the seed, within the bounds."""
-    order = sorted(wanted, key=lambda kind: blake2b(f"{seed}:{kind}:explore".encode(), digest_size=8).digest())
-    up = set(order[: len(order) // 2])
+    """Half of the shares times `EXPLORED`, half over it, within the bounds; which, by the seed and the round's number."""
+
+    def drawn(kind: str) -> bytes:
+        return blake2b(f"{seed}:{number // 2}:{kind}:explore".encode(), digest_size=8).digest()
+
+    order = sorted(wanted, key=drawn)
+    up = set(order[: len(order) // 2]) if number % 2 == 0 else set(order[len(order) // 2 :])
     whole = sum(wanted.values())
     new = {kind: share * (EXPLORED if kind in up else 1 / EXPLORED) for kind, share in wanted.items()}
     for _ in range(50):  # scale to the sum and cut to the bounds, in turn
