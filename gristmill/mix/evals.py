@@ -2,13 +2,13 @@
 
 Taken are EVAL rows (`suite`, `item`, `score_*`: a metric is the mean of a suite, or of the rows with one value of
 another column), and tables of {capability, score, n, previous}, as JSON, JSONL or CSV. A difference between two
-evaluations of the same items is judged by pairs (Student's t of the differences), another by the two binomial variances.
+evaluations of the same items is judged by pairs (Tango's interval where items are right or wrong, else Student's t of
+the differences), another by the two binomial variances.
 
 Not covered: several runs of one item as clusters: their mean counts as one item.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, sqrt
 from typing import Any, NamedTuple
 
@@ -16,12 +16,15 @@ from scipy import stats
 
 from gristmill.errors import BadInput, UsageError
 from gristmill.formats import Bad, expand, raw_records
+from gristmill.loop.evals import outcomes, read_evals, solved_of
+from gristmill.loop.paired import Pairs, interval
 from gristmill.mix.mix_file import GENERAL, MixFile
+from gristmill.rollout.groups import Solved
 
 PREVIOUS = ("previous", "previous_score", "previous score")
 
 Items = dict[tuple[str, str], float]
-"""The score of each (suite, item)."""
+"""The score of each (metric, item)."""
 
 
 class Metric(NamedTuple):
@@ -48,32 +51,22 @@ def metrics(
     """The metrics in evaluation files, with those of `before` beside them where they are named.
 
     `score` names the column `score_<score>` of EVAL rows (needed where there are several), `column` what tells metrics
-    apart. Raises UsageError for what is no evaluation, BadInput for a record that cannot be read.
+    apart: `suite`, `tags`, a slot, a key of `meta`. Raises UsageError for what is no evaluation, BadInput for a record
+    that cannot be read.
     """
-    now = list(_records(paths))
-    if not now:
-        raise UsageError(f"--tune {paths[0]}: no record in it")
-    if "capability" in now[0]:
+    if (listed := _table(paths)) is not None:
         if before:
             raise UsageError("--before: for EVAL rows; a table names the score before as `previous`")
-        return [_listed(each, mix) for each in now]
-    new, old = _items(now, score, column), _items(list(_records(before)), score, column)
+        return [_listed(each, mix) for each in listed]
+    new, old = _items(paths, score, column), _items(before, score, column) if before else {}
     found = []
-    for name in dict.fromkeys(suite for suite, _ in new):
+    for name in dict.fromkeys(metric for metric, _ in new):
         mine = {key: value for key, value in new.items() if key[0] == name}
         then = [value for key, value in old.items() if key[0] == name]
         pairs = tuple(value - old[key] for key, value in mine.items() if key in old)
-        found.append(
-            Metric(
-                name,
-                kind_of_metric(name, mix),
-                sum(mine.values()) / len(mine),
-                len(mine),
-                sum(then) / len(then) if then else None,
-                len(then),
-                pairs,
-            )
-        )
+        mean = sum(then) / len(then) if then else None
+        kind = kind_of_metric(name, mix)
+        found.append(Metric(name, kind, sum(mine.values()) / len(mine), len(mine), mean, len(then), pairs))
     return found
 
 
@@ -86,6 +79,10 @@ def kind_of_metric(name: str, mix: MixFile) -> str:
 def change(metric: Metric, level: float) -> tuple[float, float, float]:
     """The interval (low, estimate, high) of a metric less its previous value, at a confidence `level` (0 to 1)."""
     assert metric.previous is not None
+    if metric.pairs and set(metric.pairs) <= {-1.0, 0.0, 1.0}:
+        counted = Pairs(len(metric.pairs), metric.pairs.count(1.0), metric.pairs.count(-1.0))
+        low, high = interval(counted, level)
+        return low, counted.difference, high
     if len(metric.pairs) > 1:
         estimate = sum(metric.pairs) / len(metric.pairs)
         spread = sqrt(sum((each - estimate) ** 2 for each in metric.pairs) / (len(metric.pairs) - 1))
@@ -103,12 +100,19 @@ def error(score: float, n: int) -> float:
     return sqrt(share * (1 - share) / (n + 4))
 
 
-def _records(paths: Sequence[str]) -> Iterable[Mapping[str, Any]]:
-    for path in expand(paths) if paths else ():
+def _table(paths: Sequence[str]) -> list[Mapping[str, Any]] | None:
+    """The records of a table of capabilities; None where the files hold EVAL rows."""
+    records: list[Mapping[str, Any]] = []
+    for path in expand(paths):
         for number, record, _ in raw_records(path):
             if isinstance(record, Bad):
                 raise BadInput(f"{path}:{number}: {record.reason}")
-            yield record
+            if not records and "capability" not in record:
+                return None
+            records.append(record)
+    if not records:
+        raise UsageError(f"--tune {paths[0]}: no record in it")
+    return records
 
 
 def _listed(record: Mapping[str, Any], mix: MixFile) -> Metric:
@@ -135,24 +139,17 @@ def _number(record: Mapping[str, Any], key: str, name: str) -> float:
     return value
 
 
-def _items(records: Sequence[Mapping[str, Any]], score: str | None, column: str) -> Items:
-    """The mean score of each item; items that nobody could judge are left out."""
-    if not records:
-        return {}
-    scores = sorted({key for record in records for key in record if key.startswith("score_")})
-    wanted = f"score_{score}" if score else scores[0] if len(scores) == 1 else None
-    if wanted not in scores:
-        listed = ", ".join(name.removeprefix("score_") for name in scores) or "none"
-        raise UsageError(f"--tune: the rows have the scores {listed}; name one with --score NAME")
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for number, record in enumerate(records):
-        if record.get(column) is None:
-            raise UsageError(f"--tune: row {number} has no {column}; give EVAL rows, or name a column with --slice")
-        value = record[wanted]
-        if value is not None and isfinite(value):
-            names = record[column] if isinstance(record[column], list) else [record[column]]
-            for name in names:
-                found[str(name), str(record.get("item", record.get("id", number)))].append(float(value))
+def _items(paths: Sequence[str], score: str | None, column: str) -> Items:
+    """The mean score of each item of each metric; items that nobody could judge are left out."""
+    evals = read_evals(paths)
+    name = solved_of(evals, Solved(score, 1.0) if score else None).score
+    found: Items = {}
+    for (suite, item), outcome in outcomes(evals.rows, name, [column]).items():
+        judged = [value for value in outcome.values if value is not None]
+        for each in sorted(outcome.slices) if judged else ():
+            found[each.partition("=")[2], f"{suite}/{item}"] = sum(judged) / len(judged)
     if not found:
-        raise UsageError(f"--tune: no row has a {wanted}")
-    return {key: sum(values) / len(values) for key, values in found.items()}
+        raise UsageError(
+            f"--tune {paths[0]}: no row has a score_{name} and a {column}; name others with --score, --slice"
+        )
+    return found

@@ -21,10 +21,10 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 STEP = 0.0025
 """Shares are multiples of it."""
-SHARES: Floats = np.arange(1, round(1 / STEP) + 1) * STEP
+SHARES: Floats = np.linspace(STEP, 1.0, round(1 / STEP))
 
 _A, _B, _I = (
-    each.ravel()
+    each.ravel().astype(np.float64)
     for each in np.meshgrid(
         np.concatenate([np.linspace(0, 0.6, 31), np.linspace(0.65, 1, 8)]),  # lost to scarcity at the first share
         np.array([0.2, 0.3, 0.4, 0.5, 0.6]),
@@ -44,7 +44,7 @@ class Response(NamedTuple):
     def at(self, share: float) -> Floats:
         """What each curve says at a share."""
         place = min(max(round(share / STEP) - 1, 0), len(SHARES) - 1)
-        return self.curves[:, place]  # type: ignore[no-any-return]
+        return self.curves[:, place]
 
     def gain(self, share: float, other: float, level: float = 1.0) -> tuple[float, float]:
         """By how much the score changes from `share` to `other`, above `level` not counting: mean and deviation."""
@@ -54,7 +54,8 @@ class Response(NamedTuple):
 
     def expected(self, level: float = 1.0) -> Floats:
         """The mean of the curves, each cut at `level`."""
-        return self.weights @ np.minimum(self.curves, level)  # type: ignore[no-any-return]
+        found: Floats = self.weights @ np.minimum(self.curves, level)
+        return found
 
 
 def response(shares: Sequence[float], scores: Sequence[float], items: Sequence[int]) -> Response:

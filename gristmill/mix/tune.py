@@ -1,12 +1,12 @@
 """Shares moved by evaluations: toward what fell or lags, within the range and the floors, as far as the evidence goes.
 
-1. Is there a reason? A kind has fallen if one of its metrics is below its previous value beyond noise (paired intervals
-   where the items are the same), and lags if it is below its goal beyond noise: by two-sided 95 % intervals of all tests
-   together (Bonferroni), so that pure noise moves nothing in 19 rounds of 20 and more.
-2. How far? The responses to shares that all evaluations so far support (`response.py`) say which shares have the highest
-   expected sum of scores, none counted above its goal (or, without one, above what it is to hold). A share goes beyond
-   what was evaluated by a factor of two at most; the whole way where the move is a gain with probability 3/4, less in
-   proportion down to none at 1/2.
+1. Is there a reason? A kind has fallen if one of its metrics is below its previous value beyond noise (paired
+   intervals where the items are the same), and lags if it is below its goal beyond noise: by two-sided 95 % intervals
+   of all tests together (Bonferroni), so that pure noise moves nothing in 19 rounds of 20 and more.
+2. How far? The responses to shares that all evaluations so far support (`response.py`) say which shares have the
+   highest expected sum of scores, none counted above its goal (or, without one, above what it is to hold). A share goes
+   beyond what was evaluated by a factor of two at most; the whole way where the move is a gain with probability 3/4,
+   less in proportion down to none at 1/2.
 3. What is given up? A kind expected to lose more than `margin` since the first mix is held, unless its loss is accepted
    by name.
 
@@ -39,7 +39,7 @@ SAME = 1e-4
 
 
 class Reason(NamedTuple):
-    """One test: what was compared with what, the interval of the difference, and whether it is `fell`, `lags` or None."""
+    """One test: what was compared with what, the interval of the difference, and whether it `fell`, `lags` or None."""
 
     metric: str
     kind: str
@@ -238,7 +238,7 @@ def _stepped(
 def _explored(
     wanted: Mapping[str, float], low: Mapping[str, float], high: Mapping[str, float], seed: int, number: int
 ) -> dict[str, float]:
-    """Half of the shares times `EXPLORED`, half over it, within the bounds; which, by the seed and the round's number."""
+    """Half of the shares times `EXPLORED`, half over it, within the bounds; which, by the seed and the round."""
 
     def drawn(kind: str) -> bytes:
         return blake2b(f"{seed}:{number // 2}:{kind}:explore".encode(), digest_size=8).digest()
@@ -247,11 +247,17 @@ def _explored(
     up = set(order[: len(order) // 2]) if number % 2 == 0 else set(order[len(order) // 2 :])
     whole = sum(wanted.values())
     new = {kind: share * (EXPLORED if kind in up else 1 / EXPLORED) for kind, share in wanted.items()}
-    for _ in range(50):  # scale to the sum and cut to the bounds, in turn
-        scale = whole / sum(new.values())
-        new = {kind: min(max(share * scale, low[kind]), high[kind]) for kind, share in new.items()}
-    left = whole - sum(new.values())
-    return new if abs(left) < SAME else dict(wanted)
+
+    def cut(scale: float) -> dict[str, float]:
+        return {kind: min(max(share * scale, low[kind]), high[kind]) for kind, share in new.items()}
+
+    if not sum(low[kind] for kind in new) <= whole <= sum(high[kind] for kind in new):
+        return dict(wanted)
+    below, above = 0.0, 1 / min(new.values())
+    for _ in range(100):  # the scale at which the cut shares have the sum they should
+        middle = (below + above) / 2
+        below, above = (middle, above) if sum(cut(middle).values()) < whole else (below, middle)
+    return cut(above)
 
 
 def _losses(
