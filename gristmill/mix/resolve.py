@@ -65,15 +65,13 @@ def resolve(
     if total is not None and amount < total:
         try:
             name = fits(amount + 1)
-            binds = (
-                f"{name} has {sizes[str(name)] // each:,} {unit}, each taken {_epochs(mix, str(name)):g} times at most"
-            )
+            binds = f"{name} has {sizes[str(name)] // each:,} {unit}, each taken {_times(mix, str(name))} at most"
         except _AllCapped as error:
             binds = f"every {error} source is at its cap"
         notes.append(f"{amount // each:,} of {total // each:,} {unit}: {binds}; allow more epochs, or a smaller share")
     part = _capped(shares, {name: cap / amount for name, cap in caps.items()}, sides)
     for name, cap in caps.items():
-        if part[name] < shares[name] - CLOSE:
+        if part[name] < shares[name] - 5e-4:
             notes.append(
                 f"{name} is capped at {cap // each:,} {unit}: {part[name]:.1%} of the mix instead of {shares[name]:.1%}"
             )
@@ -95,8 +93,9 @@ def by_kind(mix: MixFile, shares: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def _epochs(mix: MixFile, name: str) -> float:
-    return next(source.epochs for source in mix.sources if source.name == name)
+def _times(mix: MixFile, name: str) -> str:
+    epochs = next(source.epochs for source in mix.sources if source.name == name)
+    return "once" if epochs == 1 else f"{epochs:g} times"
 
 
 def _side(source: Source) -> str:

@@ -111,7 +111,8 @@ def tune(
         wanted = _wanted(mix, shares, known, levels, low, high)
         wanted = _stepped(mix, shares, wanted, known, levels)
         if explore:
-            wanted = _explored(wanted, low, high, mix.seed, len(history) - 1)
+            tried = _explored(wanted, low, high, mix.seed, len(history) - 1)
+            wanted = wanted if _same(tried, shares) else tried
         losses = _losses(known, first, wanted, accepted)
         over = [each.kind for each in losses if -each.estimate > margin and not each.accepted and each.kind not in held]
         over = [kind for kind in over if wanted[kind] < shares[kind] - SAME]
