@@ -4,9 +4,9 @@
    intervals where the items are the same), and lags if it is below its goal beyond noise: by two-sided 95 % intervals
    of all tests together (Bonferroni), so that pure noise moves nothing in 19 rounds of 20 and more.
 2. How far? The responses to shares that all evaluations so far support (`response.py`) say which shares have the
-   highest expected sum of scores, none counted above its goal (or, without one, above what it is to hold). A share goes
-   beyond what was evaluated by a factor of two at most; the whole way where the move is a gain with probability 3/4,
-   less in proportion down to none at 1/2.
+   highest expected sum of scores. None counts above its goal; without a goal, above what it had if it fell, and above
+   that less `margin` if it did not, so that it can give. A share goes beyond what was evaluated by a factor of two at
+   most; the whole way where the move is a gain with probability 3/4, less in proportion down to none at 1/2.
 3. What is given up? A kind expected to lose more than `margin` since the first mix is held, unless its loss is accepted
    by name.
 
@@ -36,6 +36,8 @@ EXPLORED = 2.0
 LIKELY = 0.75
 """How likely a gain must be for the whole step."""
 SAME = 1e-4
+SLIGHT = 5e-4
+"""A loss that is not worth a line."""
 
 
 class Reason(NamedTuple):
@@ -101,7 +103,8 @@ def tune(
     if not pulled & {kind for kind in kinds if mix.importance.get(kind, 1)} or len(kinds) < 2:
         return Tuned(dict(shares), False, reasons, [], [], notes, now, {})
     known = {kind: _response(history, kind) for kind in kinds}
-    levels = {kind: mix.goals.get(kind, _held_level(mix, found, now, kind)) for kind in kinds}
+    to_hold = {kind: _held_level(mix, found, now, kind) - (0 if kind in pulled else margin) for kind in kinds}
+    levels = {kind: mix.goals.get(kind, to_hold[kind]) for kind in kinds}
     low, high = _bounds(mix, [each.shares for each in history], shares, kinds)
     for kind in {each.kind for each in reasons if each.verdict == "fell"} - set(accepted):
         low[kind] = min(max(low[kind], shares[kind]), high[kind])
@@ -270,7 +273,8 @@ def _losses(
         if kind in first and wanted[kind] < first[kind] - SAME:
             mean, deviation = each.gain(first[kind], wanted[kind])
             half = 1.645 * deviation
-            losses.append(Loss(kind, mean, (mean - half, mean + half), kind in accepted))
+            if mean <= -SLIGHT:
+                losses.append(Loss(kind, mean, (mean - half, mean + half), kind in accepted))
     return sorted(losses, key=lambda loss: loss.estimate)
 
 
