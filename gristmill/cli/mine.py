@@ -132,7 +132,7 @@ def _cluster(row: Mapping[str, Any]) -> list[str]:
         f"   priority {row['priority']:.4f} = frequency {row['frequency']:.4f} × severity {row['severity']:g} × "
         f"headroom {row['headroom']:.2f} ÷ effort {row['effort']:g}",
         f"   {row['failures']:,.4g} of {row['items']:,} fail: {row['rate']:.0%} [{row['low']:.0%}, {row['high']:.0%}], "
-        f"the rest {row['rest']:.0%}; p {row['p_value']:.2g}{same}",
+        f"{row['rest']:.0%} outside all clusters; p {row['p_value']:.2g}{same}",
     ]
     if row["edited"]:
         lines.append(f"   edited: {', '.join(row['edited'])}")

@@ -76,8 +76,12 @@ def rows_of(
 ) -> list[Row]:
     """The rows of the table, by falling priority (equal ones by id)."""
     found = []
+    outside = np.ones(len(evals.items), bool)
     for each in clusters:
-        known = factors(each, evals.items, evals.failed, teacher)
+        outside[each.members] = False
+    rest_rate = float(evals.failed[outside].mean()) if outside.any() else 0.0
+    for each in clusters:
+        known = factors(each, evals.items, evals.failed, rest=rest_rate, teacher=teacher)
         row = {name: getattr(each, name) for name in ("name", "model_name", "kind", "definition", "p_value")}
         row |= {"cluster": each.id, "words": list(each.words), "stability": each.stability, "edited": list(each.edited)}
         row |= known._asdict() | {"priority": known.priority}
