@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from gristmill import __version__
@@ -159,8 +160,7 @@ def counter_clusters(
             row["flag_review"] = "answer"
     kept = sum(row.get("drop_rule") is None for row in rows)
     wanted = round(kept * plan.replay_share / (1 - plan.replay_share)) if plan.replay else 0
-    old = replayed(plan.replay, wanted, seed=plan.seed) if wanted else []
-    mark_leaks(old, making.index)
+    old = replayed(plan.replay, wanted, making.index, seed=plan.seed) if wanted else []
     rows += old
     stages.end(f"{len(rows):>11,} rows", asking.tally.note())
     stop = asking.ended(len(rows), None, out)
@@ -273,9 +273,10 @@ def _by_function(targets: Sequence[Target], plan: Plan, making: _Making) -> None
 def _for_function(target: Target) -> Row:
     cluster = target.cluster
     known = {name: cluster[name] for name in ("name", "definition", "kind", "words")}
-    names = ("id", "prompt", "reference", "response", "tags", "facts", "failed")
+    names = ("id", "prompt", "reference", "response", "tags", "failed")
     train = [member for member in cluster["members"] if member["half"] == "train" and member["inside"]]
-    return {"id": cluster["cluster"], **known, "items": [{name: each[name] for name in names} for each in train]}
+    items = [{name: each[name] for name in names} | {"facts": orjson.loads(each["facts"])} for each in train]
+    return {"id": cluster["cluster"], **known, "items": items}
 
 
 def _summary(chosen: Sequence[Row], plan: Plan, making: _Making, old: Sequence[Row], wanted: int) -> Row:

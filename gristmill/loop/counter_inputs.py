@@ -104,17 +104,26 @@ def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[R
     return found
 
 
-def replayed(paths: Sequence[str], count: int, *, seed: int, columns: Mapping[str, str] | None = None) -> list[Row]:
-    """`count` rows of old data (fewer where there are not as many), drawn by a hash of (seed, id), in that order."""
+def replayed(
+    paths: Sequence[str], count: int, index: Index, *, seed: int, columns: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Rows of old data until `count` of them hold no evaluation's item (fewer where there are not as many), drawn by a
+    hash of (seed, id), in that order; those that do are among them, dropped as `contaminated`.
+
+    Raises UsageError for rows that are no prompts with responses.
+    """
     kind, _, read = batches(list(paths), columns=columns)
-    if kind not in ("sample", "prompt"):
+    if kind not in ("sample", "label"):
         raise UsageError(f"--replay {paths[0]}: these are {kind} rows; replay takes prompts with responses")
     rows: dict[str, Row] = {}
     for batch in read:
-        good = batch.filter(batch[BAD].is_null()).drop_columns([ORDER, BAD])
-        for row in good.to_pylist():
-            if kind == "sample" and row["response"] is None:
-                continue
-            rows.setdefault(row["id"], row)
-    drawn = sorted(rows, key=lambda id: blake2b(f"{seed}:replay:{id}".encode()).digest())[:count]
-    return [{**rows[id], "flag_counter": "replay"} for id in drawn]
+        for row in batch.filter(batch[BAD].is_null()).drop_columns([ORDER, BAD]).to_pylist():
+            if row["response"] is not None:
+                rows.setdefault(row["id"], row)
+    order = sorted(rows, key=lambda id: blake2b(f"{seed}:replay:{id}".encode()).digest())
+    drawn: list[Row] = []
+    while (short := count - sum(row.get("drop_rule") is None for row in drawn)) > 0 and len(drawn) < len(order):
+        more = [{**rows[id], "flag_counter": "replay"} for id in order[len(drawn) : len(drawn) + short]]
+        mark_leaks(more, index)
+        drawn += more
+    return drawn
