@@ -88,7 +88,7 @@ class _Making:
             for cluster in clusters
             for member in cluster["members"]
             if member["half"] == "held_out"
-            for name in (member["id"], member["lineage"])
+            for name in (member["id"], member["row"], member["lineage"])
         }
 
     def take(self, made: Sequence[tuple[tuple[int, int, int], Row]]) -> None:

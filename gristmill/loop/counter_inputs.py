@@ -100,7 +100,8 @@ def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[R
             row = row_of(given, "sample", answer="reference", extra=frozenset(slots))
         except BadRow as error:
             raise UsageError(f"--with {spec}: row {number}: {error}") from None
-        found.append({**row, "flag_counter": str(kind), "parents": list(parents or ()), "sample": number})
+        row |= {"flag_counter": str(kind), "parents": list(parents or ()), "sample": number}
+        found.append({**row, "source_file": spec.rpartition(":")[0], "source_row": number})
     return found
 
 
