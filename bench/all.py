@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 BENCHES = [
-    *("rules", "near_quality", "contamination", "diversity", "balance", "reading"),
-    *("near_speed", "filter_speed", "calls_speed", "killed", "templates_memory", "two_nodes"),
+    *("rules", "near_quality", "contamination", "diversity", "balance", "reading", "code_quality"),
+    *("near_speed", "filter_speed", "calls_speed", "killed", "sandbox_speed", "templates_memory", "two_nodes"),
+    *("score_math", "score_cache", "gap_alarm", "gate_power", "curve_coverage", "ablate_claims"),
 ]
 
 

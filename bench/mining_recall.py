@@ -26,7 +26,7 @@ from data import DATA, rows, table
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from threadpoolctl import threadpool_limits
 
-from gristmill.loop.evals import Evals
+from gristmill.loop.failures import Failures
 from gristmill.loop.mine import Mining, jaccard, look, mine_looked
 
 BASE, DROPS, FIRST, OVERLAP = 0.7, (0.2, 0.4, 0.5), 20, 0.5
@@ -54,7 +54,7 @@ def main() -> None:
     lines, empty = [], []
     for mode, texts in (("phrases", None), ("text", ["prompt"])):
         items = [item(row, phrase) for row, phrase in zip(problems, told, strict=True)]
-        evals = Evals(items, np.zeros(len(items)), [1] * len(items), 0, "right")
+        evals = Failures(items, np.zeros(len(items)), [1] * len(items), 0, "right")
         mining = Mining(texts=texts, resamples=0, ignore=["capability"] if texts else [])
         with threadpool_limits(1):
             looked = look(evals, mining)

@@ -7,7 +7,11 @@ so a step gives the same whether it was computed or remembered.
 Not covered: the ledger (`ledger.py`) and who may write where (`run.py`).
 """
 
+import os
 import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,9 @@ import daft
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+from daft.io.sink import DataSink, WriteResult
+from daft.recordbatch import MicroPartition
+from daft.schema import Schema
 
 from gristmill.disk import try_writing
 from gristmill.errors import UsageError
@@ -23,8 +30,10 @@ from gristmill.keys import file_hash
 from gristmill.ledger import Stored
 from gristmill.runner import SHARED
 
-PARTS_BYTES = 32 << 20
-"""Bytes after which a table begins a new part; the writer holds a part in memory until then."""
+PARTS_BYTES = 48 << 20
+"""Bytes in memory after which a table begins a new part; each core holds one, and one is gathered."""
+CLUSTER_PARTS_BYTES = 32 << 20
+"""The like in Daft's writer, which counts the bytes as it guesses they will be on disk."""
 
 ALONE = "rows"
 """The field of a result that is one table."""
@@ -72,19 +81,73 @@ def write_parts(table: daft.DataFrame, directory: Path) -> None:
     Raises UsageError for a part that a machine of a cluster wrote where this one does not see it.
     """
     directory.mkdir(parents=True)
-    with daft.execution_config_ctx(parquet_target_filesize=PARTS_BYTES):
-        try:
-            written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
-        except Exception:  # whatever class: of a full disk Daft may say no more than "channel closed"
-            try_writing(directory)
-            raise
+    here = daft.get_or_create_runner().name == "native"
+    try:
+        written = _write_here(table, directory) if here else _write_there(table, directory)
+    except Exception:  # whatever class: of a full disk Daft may say no more than "channel closed"
+        try_writing(directory)
+        raise
+    if not written:
+        pq.write_table(table.schema().to_pyarrow_schema().empty_table(), _part(directory, 0))
+
+
+def _write_here(table: daft.DataFrame, directory: Path) -> int:
+    """Write the parts on every core; returns how many there are."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        written = table.write_sink(_Parts(directory, pool, cores)).to_pydict()
+    return int(written["parts"][0])
+
+
+class _Parts(DataSink[None]):
+    """Gathers what Daft hands over to parts, which threads compress: a pass waits for Daft's own writer, which has one.
+
+    A sink, not `to_arrow_iter`, because Daft waits for a sink that is slower than its reading.
+    """
+
+    def __init__(self, directory: Path, pool: ThreadPoolExecutor, most: int):
+        self.directory, self.pool, self.most = directory, pool, most
+        self.held, self.size, self.number = list[pa.Table](), 0, 0
+        self.writing: deque[Future[None]] = deque()
+
+    def schema(self) -> Schema:
+        return Schema.from_pyarrow_schema(pa.schema([("parts", pa.int64())]))
+
+    def write(self, micropartitions: Iterator[MicroPartition]) -> Iterator[WriteResult[None]]:
+        for rows in micropartitions:
+            self.held.append(rows.to_arrow())
+            size = self.held[-1].nbytes
+            self.size += size
+            if self.size >= PARTS_BYTES:
+                self._submit()
+            yield WriteResult(None, size, len(rows))
+
+    def finalize(self, write_results: list[WriteResult[None]]) -> MicroPartition:  # noqa: ARG002
+        if self.held:
+            self._submit()
+        while self.writing:
+            self.writing.popleft().result()
+        return MicroPartition.from_pydict({"parts": [self.number]})
+
+    def _submit(self) -> None:
+        """Have what is held written; waits while as many parts are under way as there are threads."""
+        if len(self.writing) == self.most:
+            self.writing.popleft().result()
+        part, path = pa.concat_tables(self.held), _part(self.directory, self.number)
+        self.writing.append(self.pool.submit(pq.write_table, part, path, compression="zstd"))
+        self.held, self.size, self.number = [], 0, self.number + 1
+
+
+def _write_there(table: daft.DataFrame, directory: Path) -> int:
+    """Let the machines of a cluster write the parts; returns how many there are."""
+    with daft.execution_config_ctx(parquet_target_filesize=CLUSTER_PARTS_BYTES):
+        written = table.write_parquet(str(directory), compression="zstd").to_pydict()["path"]
     for number, path in enumerate(written):
         try:
             Path(path.removeprefix("file://")).rename(_part(directory, number))
         except FileNotFoundError:
             raise UsageError(f"{path}: written by another machine and not seen here; {SHARED}") from None
-    if not written:
-        pq.write_table(table.schema().to_pyarrow_schema().empty_table(), _part(directory, 0))
+    return len(written)
 
 
 def _part(directory: Path, number: int) -> Path:

@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gristmill.filter.contamination import (
     contamination_findings,
@@ -102,3 +104,33 @@ def test_an_item_in_a_script_without_spaces_is_found_whole_and_embedded() -> Non
     rows = [(question, "十个"), (f"请回答下面的问题。{question}？谢谢", "十个"), ("今天天气怎么样", "很好")]
     found = found_in(samples(rows), build([Item("e", 0, "question", question)]))
     assert found.findings["drop_rule"].to_pylist() == ["contaminated", "contaminated"]
+
+
+def share_and_run(item: list[str], row: list[str]) -> tuple[float, int] | None:
+    """By the definition: the share of the item's words that shared 8-grams cover, and the longest run shared."""
+    pairs = [(i, j) for i in range(len(item) - 7) for j in range(len(row) - 7) if item[i : i + 8] == row[j : j + 8]]
+    run = 0
+    for i, j in pairs:
+        length = 8
+        while i + length < len(item) and j + length < len(row) and item[i + length] == row[j + length]:
+            length += 1
+        run = max(run, length)
+    return (len({i + k for i, _ in pairs for k in range(8)}) / len(item), run) if pairs else None
+
+
+# Items of at most 17 words: none has an 8-gram so often that it counts as a table of zeros.
+of_two_words = st.lists(st.sampled_from("ab"), min_size=8, max_size=17)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    items=st.lists(of_two_words, min_size=1, max_size=4), rows=st.lists(st.lists(of_two_words, max_size=3), max_size=6)
+)
+def test_share_and_longest_run_are_those_of_the_definition(items, rows):
+    texts = [[word for part in row for word in part] for row in rows]
+    index = build([Item("e", n, "q", " ".join(item)) for n, item in enumerate(items)])
+    table = samples([("q", "start"), *(("q", " ".join(words)) for words in texts)])
+    hits = contamination_hits(table, index, carry=["source_row"]).to_pylist()
+    found = {(h["source_row"] - 1, hit["item"]): (hit["share"], hit["run"]) for h in hits for hit in h["hits"]}
+    expected = {(r, i): share_and_run(item, words) for r, words in enumerate(texts) for i, item in enumerate(items)}
+    assert found == {key: each for key, each in expected.items() if each}

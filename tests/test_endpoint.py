@@ -15,9 +15,10 @@ from gristmill.cli.main import run as cli
 from gristmill.errors import GristmillError, UsageError
 from gristmill.models.drive import completions, wait
 from gristmill.models.endpoint import Endpoint
-from gristmill.models.limits import Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.mock import mock_server
 from gristmill.models.protocol import Completion, Request
+from gristmill.models.retries import Limited
 
 KEY = "sk-very-secret-1234"
 
@@ -72,6 +73,7 @@ def test_a_fault_is_a_failed_call_of_its_kind(fault: str, kind: str) -> None:
     [
         ("401", r"401.*key in \$GRISTMILL_API_KEY is not accepted"),
         ("unknown-model", "check the name of the model"),
+        ("pinned", "400 Server is pinned to 'mock'.*check the name of the model"),
         ("redirect", "redirects.*example.invalid"),
     ],
 )
@@ -97,7 +99,7 @@ def test_a_host_that_is_not_there_is_one_line() -> None:
 
 
 def test_faults_that_pass_cost_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.01)
+    monkeypatch.setattr("gristmill.models.retries.BACKOFF", 0.01)
     faults = ("--fault", "429=0.1", "--fault", "429-after=0.05", "--fault", "500=0.1", "--fault", "cut=0.05")
     with mock_server(*faults, "--fault", "hang=0.02") as url:
         found = ask(url, 300, timeout=0.5, limited=True)
@@ -151,6 +153,30 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(tmp_path: Path, templa
     assert not old & {line["request"] for line in lines if line["received"] > at}
 
 
+def test_two_processes_on_one_run_send_each_request_once(tmp_path: Path, template: Path) -> None:
+    with mock_server("--latency", "0.05") as url:
+        command = [
+            sys.executable,
+            "-m",
+            "gristmill",
+            "generate",
+            template,
+            "-m",
+            f"{url}#mock",
+            "--run",
+            tmp_path / "r",
+        ]
+        outs = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+        started = [
+            subprocess.Popen([*command, "-o", out, "--concurrency", "16"], stderr=subprocess.DEVNULL) for out in outs
+        ]
+        assert [process.wait() for process in started] == [0, 0]
+        counted = stats(url)
+    first, second = map(pq.read_table, outs)
+    assert first.equals(second) and first.num_rows == 400
+    assert (counted["requests"], counted["answered_twice"]) == (400, 0)
+
+
 def test_structured_answers_from_a_server(tmp_path: Path, template: Path) -> None:
     schema = tmp_path / "s.json"
     schema.write_text('{"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]}')
@@ -173,6 +199,22 @@ def test_a_budget_stops_with_the_rows_so_far_and_goes_on_when_raised(tmp_path: P
         assert stats(url)["requests"] == 400
     assert 15 <= some.num_rows < 60
     assert pq.read_table(out).slice(0, some.num_rows).equals(some)
+
+
+def test_choices_that_do_not_come_have_rows_that_say_so(
+    tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.parquet"
+    with mock_server("--choices", "1") as url:
+        arguments = [template, "-m", f"{url}#m", "-o", out, "--run", tmp_path / "r", "--limit", 10, "-n", 3]
+        assert generate(*arguments, "--together") == 1
+        assert "10 missing" in capsys.readouterr().err
+    rows = pq.read_table(out).to_pylist()
+    assert [row["sample"] for row in rows] == [0, 1, 2] * 10
+    assert [row["error"] is None and row["response"] is not None for row in rows] == [True, False, False] * 10
+    assert {row["error"] for row in rows if row["sample"]} == {
+        "missing: 1 of 3 choices came; the server does not take `n`: leave out --together"
+    }
 
 
 def test_too_many_failures_stop_the_run(tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str]) -> None:

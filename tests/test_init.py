@@ -55,7 +55,7 @@ def test_the_models_hold_names_of_variables_and_no_key(tmp_path: Path) -> None:
     assert [entry["alias"] for entry in entries] == ["small", "judge-a"]
     known = {"alias", "url", "model", "key_env", "revision", "prices", "limits", "sampling"}
     assert set().union(*entries) == known
-    assert entries[1]["prices"].keys() == {"input", "output"}
+    assert entries[1]["prices"].keys() == {"input", "output", "batch"}
     assert entries[1]["limits"].keys() == {"concurrency", "requests_per_minute", "tokens_per_minute", "timeout"}
 
 
@@ -91,7 +91,7 @@ def test_without_a_kind_everything_is_listed(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], "allowed are template, rules, fake, models, judge, reward, library:NAME and op:NAME"),
+        (["nonsense"], "allowed are template, rules, fake, models, judge, reward, suite, library:NAME and op:NAME"),
         (["library:nonsense"], "no such template; there are"),
         (["fake", "-o", "."], "is a directory"),
         (["fake", "-o", "missing/fake.yaml"], "missing"),

@@ -15,7 +15,7 @@ from gristmill.errors import UsageError
 from gristmill.loop.clusters import exact_interval, text_space, tree_of
 from gristmill.loop.clusters_table import read_clusters
 from gristmill.loop.edits import read_edits
-from gristmill.loop.evals import read_evals
+from gristmill.loop.failures import read_failures
 from gristmill.loop.mine import Mining, half_of, mine
 from gristmill.loop.names import class_words
 from gristmill.loop.rank import Factors
@@ -66,7 +66,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_weak_topic_is_found_from_its_text_and_named_by_its_words(here: Path) -> None:
-    evals = read_evals(write(here / "e.jsonl", rows()))
+    evals = read_failures(write(here / "e.jsonl", rows()))
     mined = mine(evals, Mining(resamples=5))
     assert len(mined.clusters) == 1
     keys = {evals.items[n]["key"] for n in mined.clusters[0].members.tolist()}
@@ -87,12 +87,12 @@ def test_a_weakness_of_two_slots_at_once_is_found_as_that_conjunction(here: Path
         wrong = rng.random() < (0.8 if slots == {"operation": "sub", "carry": "yes"} else 0.15)
         row = {"prompt": f"{rng.integers(999)} ? {number}", "response": "r", "score_right": float(not wrong)}
         listed.append(row | {f"slot_{name}": value for name, value in slots.items()})
-    found = mine(read_evals(write(here / "e.jsonl", listed)), Mining(resamples=0)).clusters
+    found = mine(read_failures(write(here / "e.jsonl", listed)), Mining(resamples=0)).clusters
     assert [each.definition for each in found] == ["carry = yes and operation = sub"]
 
 
 def test_shuffled_outcomes_report_nothing_in_most_draws(here: Path) -> None:
-    evals = read_evals(write(here / "e.jsonl", rows()))
+    evals = read_failures(write(here / "e.jsonl", rows()))
     rng = np.random.default_rng(5)
     draws = [evals._replace(failed=rng.permutation(evals.failed)) for _ in range(20)]
     reported = sum(bool(mine(each, Mining(resamples=0, draws=99)).clusters) for each in draws)
@@ -100,7 +100,7 @@ def test_shuffled_outcomes_report_nothing_in_most_draws(here: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_clusters(here: Path) -> None:
-    evals = read_evals(write(here / "e.jsonl", rows()))
+    evals = read_failures(write(here / "e.jsonl", rows()))
     one, two = (mine(evals, Mining(resamples=3, seed=4)).clusters for _ in range(2))
     assert [(a.id, a.members.tolist(), a.stability) for a in one] == [
         (b.id, b.members.tolist(), b.stability) for b in two
@@ -167,7 +167,7 @@ def test_slices_are_conjunctions_over_different_fields_with_intervals_of_numbers
 def test_an_item_of_several_samples_counts_by_its_share_and_unjudged_ones_neither_way(here: Path) -> None:
     row = {"prompt": "p", "response": "good", "suite": "s", "item": "1"}
     listed = [row | {"score_right": 1.0}, row | {"score_right": 0.0, "response": "bad"}, row | {"score_right": None}]
-    evals = read_evals(write(here / "e.jsonl", listed))
+    evals = read_failures(write(here / "e.jsonl", listed))
     assert (evals.failed.tolist(), evals.samples, evals.unjudged) == ([0.5], [2], 1)
     assert evals.items[0]["response"] == "bad"
 
@@ -175,8 +175,8 @@ def test_an_item_of_several_samples_counts_by_its_share_and_unjudged_ones_neithe
 def test_several_scores_need_to_be_told_apart(here: Path) -> None:
     path = write(here / "e.jsonl", [row | {"score_other": 1.0} for row in rows(each=5)])
     with pytest.raises(UsageError, match=r"--solved: .* the scores are other, right"):
-        read_evals(path)
-    assert read_evals(path, Solved("other")).failed.sum() == 0
+        read_failures(path)
+    assert read_failures(path, Solved("other")).failed.sum() == 0
 
 
 def test_the_command_ranks_explains_and_keeps_edits(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -278,7 +278,7 @@ def test_embeddings_of_ones_own_are_clustered(here: Path) -> None:
         wrong = rng.random() < (0.8 if side else 0.1)
         vector = [float(side), 1.0 - side, float(rng.random() / 5)]
         listed.append({"prompt": f"{number}", "response": "r", "score_right": float(not wrong), "vector": vector})
-    evals = read_evals(write(here / "e.jsonl", listed))
+    evals = read_failures(write(here / "e.jsonl", listed))
     found = mine(evals, Mining(texts=[], embeddings="vector", resamples=0)).clusters
     assert [set(each.members.tolist()) for each in found] == [set(range(1, 200, 2))]
 

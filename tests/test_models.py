@@ -1,8 +1,8 @@
 """Requests, answers, the calls ledger, limits, budgets and structured answers: without a server."""
 
 import asyncio
-import heapq
-import random
+import sqlite3
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
 from gristmill.models.drive import completions, finished, wait
-from gristmill.models.limits import ATTEMPTS, GOES_ON, Limited, Limits
+from gristmill.models.limits import GOES_ON, Limits
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import body, keys
+from gristmill.models.retries import Limited
 from gristmill.models.structured import ATTEMPTS as ANSWERS
 from gristmill.models.structured import Structured
 
@@ -222,39 +223,32 @@ def test_a_stream_that_is_left_cancels_what_is_in_the_air() -> None:
     assert not model.requests
 
 
-# Limits
+def test_a_call_that_is_cancelled_gives_its_claim_up(tmp_path: Path) -> None:
+    async def run() -> tuple[set[bytes], set[bytes]]:
+        calls, others = Calls(tmp_path), Calls(tmp_path)
+        model = Cached(Scripted(lambda _: raw("x"), delay=60), calls)
+        key = keys(asked(), model.identity).cut
+        early, late = (asyncio.ensure_future(model.complete(asked())) for _ in range(2))
+        await asyncio.sleep(0.01)
+        held = others.claim([key])
+        for task in (early, late):
+            task.cancel()
+        await asyncio.gather(early, late, return_exceptions=True)
+        await asyncio.to_thread(calls.flush)
+        return held, others.claim([key])
+
+    held, free = asyncio.run(run())
+    assert not held and len(free) == 1
 
 
-def test_no_more_calls_are_in_the_air_than_the_limit() -> None:
-    now = most = 0
-
-    class Counting(Scripted):
-        async def complete(self, request: Request) -> Completion:  # noqa: ARG002
-            nonlocal now, most
-            now, most = now + 1, max(most, now + 1)
-            await asyncio.sleep(0.002)
-            now -= 1
-            return parse_answer(raw("x"))
-
-    model = Limited(Counting(None), Limits(concurrency=7))
-    assert len(ask(model, *[asked(sample=number) for number in range(100)])) == 100
-    assert most == 7
-
-
-def test_a_failure_that_may_pass_is_tried_again_and_another_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.001)
-    fails = {0: 2, 1: 0, 2: 99, 3: 1}
-    kinds = {0: "server", 1: "server", 2: "server", 3: "too_long"}
-
-    def script(request: Request) -> Any:
-        fails[request.sample] -= 1
-        if fails[request.sample] >= 0:
-            return CallFailed(kinds[request.sample], "no", again=kinds[request.sample] == "server")
-        return raw("yes")
-
-    model = Scripted(script)
-    found = ask(Limited(model, Limits(concurrency=4)), *[asked(sample=number) for number in range(4)])
-    assert [each.error for each in found] == [None, None, f"server: no (after {ATTEMPTS} attempts)", "too_long: no"]
+def test_claims_of_a_process_elsewhere_stand_until_its_lease_ends(tmp_path: Path) -> None:
+    calls = Calls(tmp_path)
+    with sqlite3.connect(calls.path) as db:
+        for name, left in (("gone", -1), ("there", 60)):
+            db.execute("INSERT INTO workers VALUES (?, 'elsewhere', 1, '', ?)", (name, time.time() + left))
+            db.execute("INSERT INTO claims VALUES (?, ?)", (name.encode(), name))
+    assert calls.claim([b"gone", b"there", b"free"]) == {b"gone", b"free"}
+    assert not Calls(tmp_path).claim([b"gone", b"there", b"free"])
 
 
 def test_what_goes_on_with_begun_work_gets_the_next_slot() -> None:
@@ -269,97 +263,6 @@ def test_what_goes_on_with_begun_work_gets_the_next_slot() -> None:
     assert list(finished(partial(work, name) for name in "abc")) == [None] * 3
     order = [request.messages[0]["content"] for request in model.requests]
     assert order == ["a begins", "b begins", "a goes on", "b goes on", "c begins", "c goes on"]
-
-
-def test_retry_after_is_waited_for_without_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.001)
-    order: list[int] = []
-
-    def script(request: Request) -> Any:
-        order.append(request.sample)
-        if request.sample == 0 and order.count(0) == 1:
-            return CallFailed("rate_limited", "slow down", again=True, after=0.1)
-        return raw("yes")
-
-    ask(Limited(Scripted(script), Limits(concurrency=1)), *[asked(sample=number) for number in range(5)])
-    assert order == [0, 1, 2, 3, 4, 0]
-
-
-def test_calls_that_hang_lend_their_slots() -> None:
-    ended: list[int] = []
-
-    class Hanging(Scripted):
-        async def complete(self, request: Request) -> Completion:
-            await asyncio.sleep(2 if request.sample == 0 else 0.01)
-            ended.append(request.sample)
-            return parse_answer(raw("x"))
-
-    ask(Limited(Hanging(None), Limits(concurrency=1)), *[asked(sample=number) for number in range(5)])
-    assert ended == [1, 2, 3, 4, 0]
-
-
-def test_an_endpoint_that_answers_nothing_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.001)
-    monkeypatch.setattr("gristmill.models.limits.DEAD_SECONDS", 0.01)
-    model = Scripted(lambda _: CallFailed("server", "503", again=True), delay=0.001)
-    with pytest.raises(Refused, match=r"calls in a row failed.*start again when it is back"):
-        ask(Limited(model, Limits(concurrency=8)), *[asked(sample=number) for number in range(500)])
-
-
-def simulated(serve: Any, seconds: float) -> tuple[Limits, float]:
-    """Limits after `seconds` of virtual time against a server that says how long a call takes, and its rate at last."""
-    now = 0.0
-    limits = Limits(clock=lambda: now)
-    air: list[tuple[float, float, str]] = []
-    counted, since = 0, seconds * 0.7
-    while now < seconds:
-        while len(air) < limits.limit:
-            limits.in_flight += 1
-            took, kind = serve(now, len(air))
-            heapq.heappush(air, (now + took, now, kind))
-        now, began, kind = heapq.heappop(air)
-        if kind == "ok":
-            limits.answer(now - began)
-            counted += now >= since
-        else:
-            limits.failure(kind)
-        limits.in_flight -= 1
-    return limits, counted / (seconds - since)
-
-
-class Queueing:
-    """Serves `slots` calls at once, each for `each` seconds, and lets the others wait; never says no."""
-
-    def __init__(self, slots: int, each: float):
-        self.free, self.each = [0.0] * slots, each
-
-    def __call__(self, now: float, _in_air: int) -> tuple[float, str]:
-        start = max(now, heapq.heappop(self.free))
-        heapq.heappush(self.free, start + self.each)
-        return start + self.each - now, "ok"
-
-
-@pytest.mark.parametrize(("slots", "each", "seconds"), [(64, 0.2, 15), (200, 0.2, 15), (300, 0.5, 25), (16, 0.05, 15)])
-def test_the_limit_finds_the_knee_of_a_server_that_queues(slots: int, each: float, seconds: float) -> None:
-    limits, rate = simulated(Queueing(slots, each), seconds)
-    assert rate >= 0.8 * slots / each
-    assert limits.limit <= 2.2 * slots
-
-
-def test_the_limit_settles_where_a_server_turns_calls_away() -> None:
-    limits, rate = simulated(lambda _, air: (0.2, "ok") if air < 200 else (0.01, "rate_limited"), 20)
-    assert rate >= 0.8 * 200 / 0.2 and limits.limit <= 300
-
-
-def test_faults_that_have_nothing_to_do_with_load_do_not_lower_the_limit() -> None:
-    random_ = random.Random(1)
-
-    def serve(_now: float, _air: int) -> tuple[float, str]:
-        draw = random_.random()
-        return (0.01, "rate_limited") if draw < 0.05 else (0.01, "server") if draw < 0.08 else (0.2, "ok")
-
-    limits, _ = simulated(serve, 15)
-    assert limits.limit >= 900
 
 
 # Budgets

@@ -85,7 +85,7 @@ def test_a_budget_stops_with_the_rows_so_far_and_goes_on_when_raised(tmp_path: P
 
 
 def test_faults_that_pass_cost_no_row(tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gristmill.models.limits.BACKOFF", 0.01)
+    monkeypatch.setattr("gristmill.models.retries.BACKOFF", 0.01)
     out = tmp_path / "o.parquet"
     with mock_server("--fault", "429=0.1", "--fault", "500=0.1", "--fault", "cut=0.05") as url:
         arguments = [table, "--op", "rephrase", "-m", f"{url}#m", "-o", out, "--run", tmp_path / "r"]

@@ -7,7 +7,8 @@ import daft
 
 from gristmill.filter.near import near
 from gristmill.runner import bounded
+from gristmill.stored import write_parts
 
 files = sorted(map(str, Path(sys.argv[1]).glob("*.parquet")))  # sorted: Daft reads a directory in an order of its own
 with bounded():
-    near(daft.read_parquet(files), 0.8, numbers="merge").table.write_parquet(sys.argv[2])
+    write_parts(near(daft.read_parquet(files), 0.8, numbers="merge").table, Path(sys.argv[2]))

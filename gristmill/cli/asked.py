@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """The models that a command asks, closed when it ends. `prices` are by the name of the model."""
+    """The models that a command asks, closed when it ends. `prices` are by the name of the model; `batches`, with
+    `batch`, those that answer them."""
 
     def __init__(
         self,
@@ -29,7 +30,11 @@ class Models:
         concurrency: int | None = None,
         timeout: float | None = None,
         file: Path | None = None,
+        batch: bool = False,
     ):
+        from gristmill.models.batch import Batches
+
+        self.batches = Batches(calls, budget=budget) if batch else None
         self.calls, self.budget, self.file = calls, budget, file
         self.concurrency, self.timeout = concurrency, timeout
         self.prices: dict[str, Prices] = {}
@@ -46,9 +51,10 @@ class Models:
             concurrency=self.concurrency,
             timeout=self.timeout,
             models=self.file,
+            batches=self.batches,
         )
         self._opened.append(model)
-        if (prices := prices_of(spec, entries(self.file))) is not None:
+        if (prices := prices_of(spec, entries(self.file), batch=bool(self.batches))) is not None:
             self.prices[model.name] = prices
         return model
 
@@ -62,7 +68,7 @@ class Models:
         for spec in specs:
             model, _ = base_model(spec, known)
             mean = self.calls.tokens_a_call(self.calls.model(model.identity, model.name))
-            found.append(Answerer(model.name, prices_of(spec, known), mean))
+            found.append(Answerer(model.name, prices_of(spec, known, batch=bool(self.batches)), mean))
         return found
 
     def __enter__(self) -> Models:
@@ -96,7 +102,10 @@ def sampling_fields(values: list[str] | None) -> dict[str, Any]:
 
 def expected(told: dict[str, Any]) -> str:
     """An estimate for a terminal."""
-    lines = [told["source"], f"{told['prompts']:,} prompts, {told['calls']:,} calls"]
+    lines = [
+        told["source"],
+        f"{told['prompts']:,} prompts, {told['calls']:,} calls{' in batches' if told.get('batch') else ''}",
+    ]
     for model in told["models"]:
         most = "at most " if model["at_most"] else ""
         out = "unknown (no answer of it yet, no --max-tokens)" if model["tokens_out"] is None else ""
@@ -109,6 +118,9 @@ def expected(told: dict[str, Any]) -> str:
 def account(summary: dict[str, Any], kept: int | None) -> list[str]:
     """What the calls of a summary took, as lines for a terminal; `kept` are the rows that passed."""
     words = f"{summary['calls'] - summary['hits']:,} calls sent, {summary['hits']:,} answered by the ledger"
+    if (batches := summary.get("batches")) and batches["requests"]:
+        words = f"{batches['requests']:,} requests in batches ({batches['batches']:,}): "
+        words += f"{batches['answered']:,} answered, {batches['failed']:,} failed, {batches['again']:,} sent again"
     lines = [f"{words}; tokens {summary['tokens_in']:,} in, {summary['tokens_out']:,} out"]
     if summary["cost"] is not None:
         each = f", {summary['cost'] / kept:.6f} a kept row" if kept else ""

@@ -14,9 +14,13 @@ from gristmill.errors import UsageError
 def calls(
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run.")] = Path("gristmill-run"),
     models: Annotated[Path | None, typer.Option(metavar="FILE", help="Prices; default: models.yaml here.")] = None,
+    forget_batches: Annotated[
+        bool, typer.Option("--forget-batches", help="Take open batches for lost: ask anew for what is in them.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Calls by model: answers stored, calls sent and answered by the ledger, tokens paid for, money."""
+    from gristmill.models.batch_ledger import BatchLedger
     from gristmill.models.calls import FILE, Calls
     from gristmill.models.named import entries, prices_of
 
@@ -24,14 +28,31 @@ def calls(
         raise UsageError(f"{run}: no call was made in it (it has no {FILE}); name the directory of a run")
     known = entries(models)
     found: list[dict[str, Any]] = []
-    for used in Calls(run).used():
+    ledger = Calls(run)
+    batches = BatchLedger(ledger)
+    open_ = batches.all_open()
+    if forget_batches:
+        with batches.held():
+            for record in open_:
+                batches.ended(record, "forgotten", (), {})
+        open_ = []
+    for used in ledger.used():
         spec = used.model if used.model in known or used.model.startswith("fake:") else f"#{used.model}"
-        prices = prices_of(spec, known)
-        cost = None if prices is None else prices.money(used.tokens_in, used.tokens_out)
+        single, batch = prices_of(spec, known), prices_of(spec, known, batch=True)
+        cost = None
+        if single and batch:
+            cost = single.money(used.tokens_in - used.batch_in, used.tokens_out - used.batch_out)
+            cost += batch.money(used.batch_in, used.batch_out)
         found.append({**used._asdict(), "cost": cost})
     size = (run / FILE).stat().st_size
     stored = sum(model["answers"] for model in found)
-    told = {"run": str(run), "models": found, "bytes": size, "bytes_a_call": round(size / stored) if stored else None}
+    told: dict[str, Any] = {
+        "run": str(run),
+        "models": found,
+        "bytes": size,
+        "bytes_a_call": round(size / stored) if stored else None,
+    }
+    told["batches"] = [{"batch": record.batch, "requests": record.requests} for record in open_]
     typer.echo(json.dumps(told) if as_json else _printed(told))
 
 
@@ -44,5 +65,9 @@ def _printed(told: dict[str, Any]) -> str:
             f"{model['hits']:,} answered by the ledger, {model['failed']:,} failed; "
             f"tokens {model['tokens_in']:,} in, {model['tokens_out']:,} out; cost {cost}"
         )
+    if told["batches"]:
+        ids = ", ".join(each["batch"] or "not yet sent" for each in told["batches"])
+        requests = sum(each["requests"] for each in told["batches"])
+        lines.append(f"open batches: {ids}; {requests:,} requests")
     lines.append(f"{told['bytes'] / 2**20:,.1f} MiB in {told['run']}")
     return "\n".join(lines)

@@ -54,6 +54,9 @@ def generate(
         int | None, typer.Option(min=1, help="Calls in flight; left out: found out, and adapted.")
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer.")] = None,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Through the provider's batch API: half the price, within a day.")
+    ] = False,
     preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Ask for the first N and show them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it will take; ask nothing.")] = False,
     models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
@@ -69,7 +72,7 @@ def generate(
     """
     from gristmill.generate.accept import passing
     from gristmill.generate.pipeline import Goal, generate_rows
-    from gristmill.generate.sample import Plan
+    from gristmill.generate.sample import First, Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
     from gristmill.models.calls import Calls
@@ -94,9 +97,13 @@ def generate(
         raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
     if out is not None:
         check_replaceable(out, "generate", force=force)
-    with Models(Calls(run), budget, concurrency=concurrency, timeout=timeout, file=models) as opened:
+    if batch and concurrency:
+        raise UsageError("--concurrency with --batch: the provider decides that; leave one out")
+    batch = batch and not preview  # a preview is asked for at once
+    known = Calls(run, batch=batch)
+    with Models(known, budget, concurrency=concurrency, timeout=timeout, file=models, batch=batch) as opened:
         if dry_run:
-            told = _estimated(found, opened.answerers(model), plan, limit)
+            told = {"batch": batch, **_estimated(found, opened.answerers(model), plan, limit)}
             typer.echo(json.dumps(told) if as_json else expected(told))
             return
         asked = [opened.open(spec) for spec in model]
@@ -111,7 +118,7 @@ def generate(
         with shown() as say:
             say(visible(str(counted), one_line=True))
             summary = generate_rows(
-                islice(found, limit),
+                First(found, limit),
                 asked,
                 out,
                 plan,
@@ -119,6 +126,7 @@ def generate(
                 goal=goal,
                 budget=budget,
                 prices=opened.prices,
+                batches=opened.batches,
                 source=source,
                 force=force,
                 say=say,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,9 @@ from gristmill.cli.filter import pairs, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+WEAK = re.compile("code(,|$)")
+"""The scores that --allow-weak-sandbox is for."""
 
 
 def score(
@@ -28,6 +32,12 @@ def score(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
     max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be unreadable.")] = "1%",
     max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Rows that a judge may fail on.")] = "10%",
+    allow_weak_sandbox: Annotated[
+        bool, typer.Option("--allow-weak-sandbox", help="Let `code` run programs where no sandbox can be had.")
+    ] = False,
+    strict_gold: Annotated[
+        bool, typer.Option("--strict-gold", help="First check every reference; exit 1 naming those of no use.")
+    ] = False,
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where verdicts are remembered.")] = Path(
         "gristmill-run"
     ),
@@ -43,7 +53,8 @@ def score(
     from gristmill.score.named import scores as named
     from gristmill.score.pipeline import score_files
 
-    scores = [score for each in by for score in named(each)]
+    asked = [f"{each},weak=true" if allow_weak_sandbox and WEAK.match(each) else each for each in by]
+    scores = [score for each in asked for score in named(each)]
     with shown() as say:
         summary = score_files(
             inputs,
@@ -54,6 +65,7 @@ def score(
             limit=limit,
             max_bad=share("--max-bad", max_bad, zero=True),
             max_failures=share("--max-failures", max_failures, zero=True),
+            strict_gold=strict_gold,
             force=force,
             say=say,
         )
@@ -67,6 +79,8 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
     for name, told in summary["scores"].items():
         mean = "none judged" if told["mean"] is None else f"mean {told['mean']:.4f} of {told['judged']:,} judged"
         words = ", ".join(f"{count:,} {word}" for word, count in told["verdicts"].items())
+        where = told["parameters"].get("isolation")
+        lines += [f"{name:<16} isolation: {where}"] if where else []
         lines.append(f"{name:<16} {mean}: {words}; {told['cache_hits']:,} known before")
         lines += [f"  {line}" for line in words_of(told.get("report") or {})]
     bad = f" ({summary['rows_bad']:,} bad rows set aside)" if summary["rows_bad"] else ""

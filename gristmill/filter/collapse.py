@@ -50,7 +50,7 @@ def openings_findings(signed: Signed, table: Table, on: pa.Table, *, drop: bool 
     lost = (rows != best) & drop
     why = np.full(len(rows), None, object)
     copies = signed.keys.copy[best[lost]].tolist()
-    named = zip(signed.keys.ids(best[lost]), copies, best[lost].tolist(), strict=True)
+    named = zip(signed.keys.ids(best[lost]).to_pylist(), copies, best[lost].tolist(), strict=True)
     why[lost] = [evidence(id=id, copy=copy, opening=text[row]) for id, copy, row in named]
     size = sizes.astype(np.float64)
     columns = [

@@ -179,34 +179,67 @@ def _match_batch(
     spots = np.flatnonzero((unknown[N:] == unknown[:-N]) & (owner[: len(hashes)] == owner[len(owner) - len(hashes) :]))
     at = np.minimum(np.searchsorted(index.hashes, hashes[spots]), len(index.hashes) - 1)
     spots = spots[index.hashes[at] == hashes[spots]]
-    if not len(spots):
-        return
-    rows, begins = np.unique(owner[spots], return_index=True)
-    for row, mine in zip(rows, np.split(spots, begins[1:]), strict=True):
-        if hits := list(_row_hits(mine, tokens, hashes, index)):
-            yield int(row), hits
+    for some in np.split(spots, np.searchsorted(owner[spots], np.arange(_ROWS, len(texts), _ROWS))):
+        yield from _shared(some, owner, tokens, hashes, index)
 
 
-def _row_hits(spots: Array, tokens: Array, hashes: Array, index: Index) -> Iterator[dict[str, Any]]:
-    """The items one row shares verified 8-grams with: share and longest run of each."""
-    shared: dict[int, set[tuple[int, int]]] = defaultdict(set)
-    for spot in spots:
-        left, right = (np.searchsorted(index.hashes, hashes[spot], side) for side in ("left", "right"))
-        for place in index.places[left:right]:
-            if np.array_equal(index.tokens[place : place + N], tokens[spot : spot + N]):
-                shared[int(np.searchsorted(index.starts, place, "right")) - 1].add((int(place), int(spot)))
-    for item, pairs in shared.items():
-        covered = {place + k for place, _ in pairs for k in range(N)}
-        run, at = max(((_run(pairs, p, s), -p) for p, s in pairs if (p - 1, s - 1) not in pairs))
-        yield _hit(item, len(covered) / int(index.covered[item]), run, -at, False)
+_ROWS = 512
+"""Rows whose shared 8-grams are compared at once, which may stand in an evaluation many times."""
 
 
-def _run(pairs: set[tuple[int, int]], place: int, spot: int) -> int:
-    """How many words row and item share in one run from here."""
-    length = N
-    while (place + 1, spot + 1) in pairs:
-        place, spot, length = place + 1, spot + 1, length + 1
-    return length
+def _shared(
+    spots: Array, owner: Array, tokens: Array, hashes: Array, index: Index
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """The items that rows share verified 8-grams with, those of a row together: share and longest run of each.
+
+    `spots` are where the rows' words (`tokens`, of the row `owner`) begin an 8-gram whose hash the index has.
+    """
+    spot, place = _pairs(spots, tokens, hashes, index)
+    row, item = owner[spot], np.searchsorted(index.starts, place, "right") - 1
+    # One after the other: of a row and an item the 8-grams that follow each other in both.
+    order = np.lexsort((place, place - spot, item, row))
+    row, item, place, apart = row[order], item[order], place[order], (place - spot)[order]
+    first = _changes(row) | _changes(item)
+    match = np.cumsum(first) - 1
+    begins = np.flatnonzero(first | _changes(apart) | _changes(place - np.arange(len(place))))
+    lengths = np.diff(begins, append=len(place)) + N - 1
+    longest = np.lexsort((place[begins], -lengths, match[begins]))
+    longest = longest[_changes(match[begins][longest])]
+    covered = _covered(match, place)
+    hits: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for here, i, words, at, run in zip(
+        row[first].tolist(), item[first], covered, place[begins[longest]], lengths[longest], strict=True
+    ):
+        hits[here].append(_hit(i, int(words) / int(index.covered[i]), run, at, False))
+    yield from hits.items()
+
+
+def _pairs(spots: Array, tokens: Array, hashes: Array, index: Index) -> tuple[Array, Array]:
+    """Where rows have an 8-gram, and where the index has the same, word for word."""
+    left, right = (np.searchsorted(index.hashes, hashes[spots], side) for side in ("left", "right"))
+    counts = right - left
+    spot = np.repeat(spots, counts)
+    place = index.places[np.repeat(right - np.cumsum(counts), counts) + np.arange(len(spot))]
+    same = np.ones(len(spot), bool)
+    for word in range(N):
+        same &= index.tokens[place + word] == tokens[spot + word]
+    return spot[same], place[same]
+
+
+def _covered(match: Array, place: Array) -> Array:
+    """How many words of its item the 8-grams of each match cover."""
+    order = np.lexsort((place, match))
+    match, place = match[order], place[order]
+    new = np.full(len(place), N)  # words an 8-gram covers that the ones after it do not
+    new[:-1][match[1:] == match[:-1]] = np.minimum(np.diff(place), N)[match[1:] == match[:-1]]
+    return np.bincount(match, new).astype(np.int64)
+
+
+def _changes(values: Array) -> Array:
+    """Which values differ from the one before; the first does."""
+    changed = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=changed[1:])
+    return changed
 
 
 def _length(index: Index, item: int) -> int:

@@ -47,7 +47,7 @@ def exact_findings(signed: Signed) -> pa.Table:
     lost = rows != best
     why = np.full(len(rows), None, object)
     copies = signed.keys.copy[best[lost]].tolist()
-    ids = signed.keys.ids(best[lost])
+    ids = signed.keys.ids(best[lost]).to_pylist()
     why[lost] = [evidence(id=id, copy=copy, jaccard=1.0) for id, copy in zip(ids, copies, strict=True)]
     one = pa.array(np.ones(len(rows)), mask=~lost)
     rule = pc.if_else(pa.array(lost), "exact_duplicate", pa.scalar(None, pa.large_string()))
@@ -65,7 +65,7 @@ def followed(exact: pa.Table, near: pa.Table, signed: Signed) -> pa.Table:
     """
     lost = near.filter(pc.is_valid(near["drop_rule"]))
     rows = lost["row"].to_numpy()
-    keys = zip(signed.keys.ids(rows), signed.keys.copy[rows].tolist(), strict=True)
+    keys = zip(signed.keys.ids(rows).to_pylist(), signed.keys.copy[rows].tolist(), strict=True)
     tied = dict(zip(keys, lost["drop_evidence"].to_pylist(), strict=True))
     told = exact["drop_evidence"].to_pylist()
     for row, why in enumerate(told):

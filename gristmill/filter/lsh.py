@@ -16,6 +16,7 @@ from gristmill.filter.bands import Bands
 from gristmill.filter.row_keys import Hashes, Ints, best_first
 from gristmill.filter.shingles import distinct
 from gristmill.filter.signatures import Signed, band_names
+from gristmill.threads import in_threads
 
 CENTRES = 32
 """Best-ranked nodes of a bucket that each of its nodes is compared with: bounds the work in data made of templates."""
@@ -39,8 +40,8 @@ def nodes_of(signed: Signed, bands: Bands) -> Nodes:
     """The rows that share their text or a band with another, as nodes in survivor order."""
     lines = signed.text_lines()
     shared = np.zeros(len(lines), bool)
-    for name in band_names(bands):
-        shared |= _shared(signed.column(name)[lines])
+    for shared_here in in_threads(lambda name: _shared(signed.column(name)[lines]), band_names(bands)):
+        shared |= shared_here
     lines = lines[shared]
     order = np.empty(len(signed.kept), np.int64)
     order[best_first(signed.keys, signed.rows[lines], signed.score)] = np.arange(len(lines))
@@ -90,24 +91,28 @@ def _low(signed: Signed, lines: Ints, hashes: int) -> npt.NDArray[np.uint8]:
 
 def candidates(nodes: Nodes, bands: Bands, threshold: float) -> tuple[Ints, Ints]:
     """Pairs of nodes (better, worse) that share a bucket and whose signatures agree enough, each once."""
-    low = nodes.low
     # Four standard deviations below the threshold loses nothing; one below REPORTED is what is reported "where found".
     sure = threshold - 4 * (threshold * (1 - threshold) / bands.hashes) ** 0.5
     least = min(sure, REPORTED - 0.5 / bands.hashes**0.5) * bands.hashes
-    pairs = [np.empty(0, np.uint64)]
-    for values in nodes.bands:
-        order = np.argsort(values, kind="stable")  # within a bucket the nodes stay best first
-        begins = np.ones(len(order), bool)
-        begins[1:] = values[order][1:] != values[order][:-1]
-        start = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
-        place = np.arange(len(order)) - start
-        for centre in range(CENTRES):
-            later = np.flatnonzero(place > centre)
-            better, worse = order[start[later] + centre], order[later]
-            for begin in range(0, len(later), _CHUNK):
-                one, other = better[begin : begin + _CHUNK], worse[begin : begin + _CHUNK]
-                enough = (low[one] == low[other]).sum(axis=1) >= least
-                pairs.append(one[enough].astype(np.uint64) << np.uint64(32) | other[enough].astype(np.uint64))
-        pairs = [distinct(np.concatenate(pairs))]  # a band adds few that the ones before it did not find
-    found = pairs[0]
+    found = np.empty(0, np.uint64)
+    for of_band in in_threads(lambda values: _band_pairs(values, nodes.low, least), nodes.bands):
+        found = distinct(np.concatenate([found, of_band]))  # a band adds few that the ones before it did not find
     return (found >> np.uint64(32)).astype(np.int64), (found & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def _band_pairs(values: Hashes, low: npt.NDArray[np.uint8], least: float) -> Hashes:
+    """Pairs of a band as better << 32 | worse, those whose signatures agree in `least` hashes."""
+    order = np.argsort(values, kind="stable")  # within a bucket the nodes stay best first
+    begins = np.ones(len(order), bool)
+    begins[1:] = values[order][1:] != values[order][:-1]
+    start = np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))
+    place = np.arange(len(order)) - start
+    pairs = [np.empty(0, np.uint64)]
+    for centre in range(CENTRES):
+        later = np.flatnonzero(place > centre)
+        better, worse = order[start[later] + centre], order[later]
+        for begin in range(0, len(later), _CHUNK):
+            one, other = better[begin : begin + _CHUNK], worse[begin : begin + _CHUNK]
+            enough = (low[one] == low[other]).sum(axis=1) >= least
+            pairs.append(one[enough].astype(np.uint64) << np.uint64(32) | other[enough].astype(np.uint64))
+    return np.concatenate(pairs)

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from daft import col
 
 from gristmill import progress
 from gristmill.errors import UsageError
@@ -33,9 +34,9 @@ from gristmill.filter.marks import KEY, Table, evidence, findings_schema, kept, 
 from gristmill.filter.row_keys import Floats, Ints, keyed
 from gristmill.filter.shingles import jaccards, shingle_column
 from gristmill.filter.signatures import Signed, signed
-from gristmill.filter.text import TextOf, normalized_text
+from gristmill.filter.text import TextOf, normalized, normalized_text, raw_text
 from gristmill.records import kind_of
-from gristmill.runner import bounded
+from gristmill.runner import BATCH_ROWS, bounded
 
 PAIRS_PER_ROW = 8
 """Pairs reported of a row with better ones, the most similar."""
@@ -173,9 +174,13 @@ def _verified(compared: Compared, nodes: Nodes, left: Ints, right: Ints) -> tupl
     if not len(needed):
         return np.empty(0), np.empty(0, bool)
     wanted = compared.on.take(pa.array(nodes.rows[nodes.first[needed]])).append_column("_node", pa.array(needed))
-    shingles = shingle_column(normalized_text(kind_of(compared.table.column_names), compared.text))
-    texts = compared.table.join(daft.from_arrow(wanted), on=wanted.column_names[:-1])
-    found = texts.select("_node", "source_file", shingles.alias("_s"))
+    texts = compared.table.join(daft.from_arrow(wanted), on=wanted.column_names[:-1]).select(
+        "_node", "source_file", raw_text(kind_of(compared.table.column_names), compared.text).alias("_text")
+    )
+    # The join leaves batches of a few rows each, and each is a start for `shingle_column`.
+    found = texts.into_batches(BATCH_ROWS).select(
+        "_node", "source_file", shingle_column(normalized(col("_text"))).alias("_s")
+    )
     skeletons = np.empty(len(needed), np.uint64)
     starts, ends = np.empty(len(needed), np.int64), np.empty(len(needed), np.int64)
     progress.phase("texts", len(needed))
@@ -254,7 +259,7 @@ def _findings(
 
 def _named(signed: Signed, rows: Ints, jaccard: Floats) -> list[str]:
     """Evidence that names each row and the similarity to it."""
-    named = zip(signed.keys.ids(rows), signed.keys.copy[rows].tolist(), jaccard.tolist(), strict=True)
+    named = zip(signed.keys.ids(rows).to_pylist(), signed.keys.copy[rows].tolist(), jaccard.tolist(), strict=True)
     return [evidence(id=id, copy=copy, jaccard=round(similarity, 4)) for id, copy, similarity in named]
 
 

@@ -5,13 +5,13 @@ token of several parts joined by hyphens or slashes ("60-item", "$500/month") th
 rest as a word. Not covered: numbers written in other languages, and digits inside a word ("v2").
 """
 
-from hashlib import blake2b
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from daft import Series
+
+Hashes = npt.NDArray[np.uint64]
 
 _ONES = "zero|one|two|three|four|five|six|seven|eight|nine|ten"
 _TEENS = "eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen|nineteen"
@@ -25,35 +25,31 @@ NUMERIC = (
 _JOINED = r"[^-/][-/]+[^-/]"
 
 
-def without_numbers(words: pa.Array) -> tuple[npt.NDArray[np.bool_], dict[int, int]]:
-    """Which of the distinct words are numeric, and for words that are so in part a 64-bit hash of the other parts."""
-    numeric = pc.match_substring_regex(words, NUMERIC).to_numpy(zero_copy_only=False).copy()
-    joined = np.flatnonzero(pc.match_substring_regex(words, _JOINED).to_numpy(zero_copy_only=False) & ~numeric)
-    parts = pc.split_pattern_regex(words.take(pa.array(joined)), "[-/]+")
-    are_numbers = pc.match_substring_regex(parts.flatten(), NUMERIC).to_pylist()
-    rest: dict[int, int] = {}
-    place = 0
-    for word, its_parts in zip(joined.tolist(), parts.to_pylist(), strict=True):
-        flags = are_numbers[place : place + len(its_parts)]
-        place += len(its_parts)
-        left = "-".join(part for part, number in zip(its_parts, flags, strict=True) if not number)
-        if not left:
-            numeric[word] = True
-        elif any(flags):
-            rest[word] = int.from_bytes(blake2b(left.encode(), digest_size=8).digest(), "little")
-    return numeric, rest
+def without_numbers(words: pa.Array, hashes: Hashes) -> tuple[npt.NDArray[np.bool_], Hashes]:
+    """Which of the distinct words are numeric, and the hashes with those of partly numeric words replaced by one of
+    their other parts."""
+    numeric = _matches(words, NUMERIC)
+    joined = np.flatnonzero(_matches(words, _JOINED) & ~numeric)
+    lists = pc.split_pattern_regex(words.take(pa.array(joined)), "[-/]+")
+    parts, sizes = lists.flatten(), pc.list_value_length(lists).to_numpy()
+    stays = ~_matches(parts, NUMERIC)
+    left = np.bincount(np.repeat(np.arange(len(joined)), sizes)[stays], minlength=len(joined))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(left)]), pa.int32())
+    rest = pc.binary_join(pa.ListArray.from_arrays(offsets, parts.filter(pa.array(stays))), pa.scalar("-", parts.type))
+    nothing = pc.binary_length(rest).to_numpy() == 0
+    numeric[joined[nothing]] = True
+    partly = (left < sizes) & ~nothing
+    hashes = hashes.copy()
+    hashes[joined[partly]] = ~word_hashes(rest)[partly]  # inverted: "7-hour" is not "hour"
+    return numeric, hashes
 
 
-def skeleton_words(tokens: Any, hashes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-    """Word hashes with those of partly numeric words replaced by the hash of the rest, and which words are numeric.
+def _matches(words: pa.Array, pattern: str) -> npt.NDArray[np.bool_]:
+    matches: npt.NDArray[np.bool_] = pc.match_substring_regex(words, pattern).to_numpy(zero_copy_only=False).copy()
+    return matches
 
-    `tokens` are the words, dictionary-encoded: a regular expression a distinct word, not a word.
-    """
-    numeric, rest = without_numbers(tokens.dictionary)
-    indices = np.asarray(tokens.indices)
-    if rest:
-        replaced = np.zeros(len(numeric), np.uint64)
-        replaced[list(rest)] = np.array(list(rest.values()), np.uint64)
-        partly = np.isin(np.arange(len(numeric)), list(rest))
-        hashes = np.where(partly[indices], replaced[indices], hashes)
-    return hashes, numeric[indices]
+
+def word_hashes(words: pa.Array) -> Hashes:
+    """A 64-bit hash of each word."""
+    hashes: Hashes = Series.from_arrow(words).hash().to_arrow().to_numpy()
+    return hashes

@@ -15,6 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 _DIGITS = 35
 """Characters of an id: `g1:` and 32 hexadecimal digits."""
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 class Keys(NamedTuple):
@@ -24,12 +25,16 @@ class Keys(NamedTuple):
     low: Hashes
     copy: npt.NDArray[np.int32]
 
-    def ids(self, rows: Ints) -> list[str]:
+    def ids(self, rows: Ints) -> pa.LargeStringArray:
         """The ids of the numbered rows as text."""
-        return [
-            f"g1:{high:016x}{low:016x}"
-            for high, low in zip(self.high[rows].tolist(), self.low[rows].tolist(), strict=True)
-        ]
+        halves = np.stack([self.high[rows], self.low[rows]], axis=1).astype(">u8").view(np.uint8)
+        text = np.empty((len(rows), _DIGITS), np.uint8)
+        text[:, :3] = np.frombuffer(b"g1:", np.uint8)
+        text[:, 3::2], text[:, 4::2] = _HEX[halves >> 4], _HEX[halves & 15]
+        offsets = np.arange(len(rows) + 1, dtype=np.int64) * _DIGITS
+        return pa.Array.from_buffers(
+            pa.large_string(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(text.reshape(-1))]
+        )
 
 
 def keys_of(ids: pa.ChunkedArray, copies: npt.ArrayLike) -> Keys:
@@ -80,6 +85,6 @@ def best_first(keys: Keys, rows: Ints, score: Floats | None = None) -> Ints:
 def keyed(findings: pa.Table, keys: Keys) -> pa.Table:
     """Findings by row number (`row`) as findings by (`id`, `copy`)."""
     rows = findings["row"].to_numpy()
-    ids, copies = pa.array(keys.ids(rows), pa.large_string()), pa.array(keys.copy[rows], pa.int64())
+    ids, copies = keys.ids(rows), pa.array(keys.copy[rows], pa.int64())
     rest = [name for name in findings.column_names if name != "row"]
     return pa.table([ids, copies, *(findings[name] for name in rest)], names=[*KEY, *rest])

@@ -101,17 +101,18 @@ def sign(
     `bands` a `_b0`, … for each band and `_low`. With `common` its 5-grams are left out of the MinHashes.
     """
     kind = kind_of(table.column_names)
+    # Each costly column on its own: Daft computes the columns of one projection side by side, but then batch after
+    # batch, so that MinHashes beside the cheap columns of the last projection would have one core.
     table = table.with_column("_text", normalized_text(kind, text))
-    columns = [*carry, (col("_text") == lit("")).alias("_empty"), *text_hash()]
+    computed = [(col("_text") == lit("")).alias("_empty"), *text_hash()]
+    if bands is not None:
+        hashed, ngram = (col("_text"), NGRAM) if common is None else (masked_text(common), 1)
+        hashes = minhash(hashed, num_hashes=bands.hashes, ngram_size=ngram, hash_function="xxhash")
+        table = table.with_column("_signature", _packer(bands)(hashes))
+        computed += [col("_signature")[name].alias(name) for name in (*band_names(bands), "_low")]
     if openings:
-        columns.append(_opening(kind).alias("_opening"))
-    if bands is None:
-        return table.select(*columns)
-    hashed, ngram = (col("_text"), NGRAM) if common is None else (masked_text(common), 1)
-    hashes = minhash(hashed, num_hashes=bands.hashes, ngram_size=ngram, hash_function="xxhash")
-    signed = table.select(*columns, _packer(bands)(hashes).alias("_signature"))
-    parts = [col("_signature")[name].alias(name) for name in (*band_names(bands), "_low")]
-    return signed.select(*(name for name in signed.column_names if name != "_signature"), *parts)
+        computed.append(_opening(kind).alias("_opening"))
+    return table.select(*carry, *computed)
 
 
 def _opening(kind: Kind) -> Expression:

@@ -24,10 +24,11 @@ from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.generate.accept import Step, accept
 from gristmill.generate.sample import Candidate, Copies, Plan, Row, answered, candidates, rows_of
 from gristmill.generate.tally import Tally
+from gristmill.models.batch import Batches
 from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Completion, Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
-from gristmill.progress import Stages
+from gristmill.progress import Say, Stages
 from gristmill.records import CARRIED, SCHEMAS
 from gristmill.run import Run, peak_rss_mb
 
@@ -61,11 +62,15 @@ def generate_rows(
     goal: Goal = Goal(),
     budget: Budget | None = None,
     prices: Mapping[str, Prices] | None = None,
+    batches: Batches | None = None,
     source: str = "",
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Ask `models` for what `plan` says of each of the `prompts`, write the rows to `out`, and tell what they took.
+
+    With `batches`, which the models are made with, they are asked in batches; `prompts` are then gone through several
+    times, and an iterator will not do.
 
     Returns the summary. Raises Refused, with the rows so far in `out`, when a budget is spent, too many calls fail or
     an endpoint is gone; UsageError, with nothing written, for what makes every call fail, and for no prompt at all.
@@ -73,16 +78,20 @@ def generate_rows(
     out = Path(out)
     check_replaceable(out, "generate", force=force)
     started = time.monotonic()
-    stages = Stages(say)
-    prompts = iter(prompts)
-    first = next(prompts, None)
+    if batches and iter(prompts) is prompts:
+        raise UsageError("batches go through the prompts several times; give a list, or a PromptSource, no iterator")
+    remaining = iter(prompts)
+    first = next(remaining, None)
     if first is None:
         raise UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     schema = _schema(first)
-    asking = Asking(Tally(prices or {}), goal, budget)
-    todo = candidates(chain([first], prompts), models, plan)
+    asking = Asking(Tally(prices or {}), goal, budget, say)
+    todo = candidates(chain([first], remaining), models, plan)
+    if batches and goal.accept is None:
+        asking.fill(batches, lambda: candidates(prompts, models, plan))
     with space_wanted("the output", out), beside(out) as partial:
         file = partial / out.name
+        stages = Stages(say)
         stages.begin("generate")
         if goal.accept is None:
             with RowWriter(file, schema) as writer:
@@ -90,7 +99,7 @@ def generate_rows(
                     writer.write(row)
             rows, kept = writer.rows, None
         else:
-            judged, kept = accept(lambda n: asking.rows(islice(todo, n)), goal.accept, goal.steps, schema)
+            judged, kept = accept(lambda n: asking.round(islice(todo, n), batches), goal.accept, goal.steps, schema)
             asking.tally.kept(judged)
             pq.write_table(judged.replace_schema_metadata(schema.metadata), file, compression="zstd")
             rows = len(judged)
@@ -103,6 +112,7 @@ def generate_rows(
             "rows_kept": kept,
             "stopped": str(stop) if stop else None,
             **asking.tally.summary(),
+            "batches": batches.summary() if batches else None,
             "seconds": round(time.monotonic() - started, 2),
             "peak_rss_mb": round(peak_rss_mb(), 1),
         }
@@ -130,8 +140,8 @@ def _made(asked: tuple[Candidate, Completion]) -> Made:
 class Asking:
     """Calls under way: what was counted, and why they ended early."""
 
-    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None):
-        self.tally, self.goal, self.budget = tally, goal, budget
+    def __init__(self, tally: Tally, goal: Goal, budget: Budget | None, say: Say | None = None):
+        self.tally, self.goal, self.budget, self.say = tally, goal, budget, say
         self.copies = Copies()
         self.stop: Refused | BadInput | None = None
 
@@ -150,7 +160,32 @@ class Asking:
                     self.stop = refusal
                     return
         except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
+            self.stop = self.stop or stop
+
+    def round(self, asked: Iterable[Candidate], batches: Batches | None) -> Iterator[Row]:
+        """The rows of some candidates, which are put into batches first, if there are any."""
+        if not batches or self.stop:
+            return self.rows(asked)
+        some: list[Candidate] = []
+        try:
+            some.extend(asked)
+        except (Refused, BadInput) as stop:  # a table or template that ends in an error; `some` are those before it
             self.stop = stop
+        self.fill(batches, lambda: some)
+        progress.begin("generate")
+        return self.rows(some)
+
+    def fill(self, batches: Batches, asked: Callable[[], Iterable[Candidate]]) -> None:
+        """Let batches answer candidates; what stops them also stops the rows, after those there are answers for."""
+        try:
+            batches.fill(
+                lambda: ((candidate.model, candidate.request) for candidate in asked()),
+                self.say,
+                cost=self.tally.cost,
+                tokens=self.tally.tokens,
+            )
+        except Refused as refusal:
+            self.stop = self.stop or refusal
 
     def _refusal(self) -> Refused | None:
         """Why no further row may be taken, judged by the candidates so far in their order."""

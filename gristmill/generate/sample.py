@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -52,6 +53,16 @@ class Plan:
     def rungs(self) -> Sequence[float | None]:
         """The temperatures, or the server's own."""
         return self.temperatures or (None,)
+
+
+class First:
+    """The first `count` rows (None: all) of something that can be gone through several times, each time."""
+
+    def __init__(self, rows: Iterable[Row], count: int | None):
+        self.rows, self.count = rows, count
+
+    def __iter__(self) -> Iterator[Row]:
+        return islice(iter(self.rows), self.count)
 
 
 class Candidate(NamedTuple):
@@ -110,7 +121,8 @@ def answered(asked: Iterable[Candidate]) -> Iterator[tuple[Candidate, Completion
 
 
 def rows_of(candidate: Candidate, completion: Completion, cost: float | None = None) -> Iterator[Row]:
-    """The rows of an answer, without `id` and `copy`: one a choice, or one that says why there is none.
+    """The rows of an answer, without `id` and `copy`: one for each choice that was asked for. Where there is none, its
+    `error` says why.
 
     What all choices took together (tokens, cost) stands on the first, so that sums are right.
     """
@@ -124,9 +136,13 @@ def rows_of(candidate: Candidate, completion: Completion, cost: float | None = N
         "tokens_out": completion.tokens_out,
         "error": completion.error,
     }
-    for place, choice in enumerate(completion.choices or (Choice(None),)):
+    got = completion.choices
+    for place in range(max(len(got), _wanted(request))):
+        choice = got[place] if place < len(got) else Choice(None)
         if place:
             row, cost = {**row, "tokens_in": None, "tokens_out": None}, None
+        if place >= len(got):
+            row["error"] = completion.error or missing(request, completion)
         yield {
             **row,
             "response": choice.text,
@@ -135,6 +151,19 @@ def rows_of(candidate: Candidate, completion: Completion, cost: float | None = N
             "finish_reason": choice.finish_reason,
             "meta": _meta(prompt, choice, cost),
         }
+
+
+def _wanted(request: Request) -> int:
+    """How many choices a request asks for."""
+    return int(request.sampling.get("n") or 1)
+
+
+def missing(request: Request, completion: Completion) -> str | None:
+    """The error of the choices that an answer lacks; None where it has all."""
+    got, wanted = len(completion.choices), _wanted(request)
+    if got >= wanted:
+        return None
+    return f"missing: {got} of {wanted} choices came; the server does not take `n`: leave out --together"
 
 
 class Copies:

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from gristmill.generate.sample import Candidate
+from gristmill.generate.sample import Candidate, missing
 from gristmill.models.budget import Prices
 from gristmill.models.protocol import Completion
 
@@ -30,7 +30,7 @@ class Tally:
 
     @property
     def failures(self) -> int:
-        """Calls without an answer."""
+        """Calls without an answer, or with fewer choices than were asked for."""
         return self.failed.total()
 
     @property
@@ -44,10 +44,11 @@ class Tally:
         self.hits += completion.hit
         rung = self.rungs[candidate.model.name, candidate.request.sampling.get("temperature")]
         rung["calls"] += 1
-        if completion.error:
-            self.failed[completion.error.partition(":")[0]] += 1
-            self.last_error = completion.error[:200]
+        if error := completion.error or missing(candidate.request, completion):
+            self.failed[error.partition(":")[0]] += 1
+            self.last_error = error[:200]
             rung["failed"] += 1
+        if completion.error:
             return None
         self.tokens_in += completion.tokens_in or 0
         self.tokens_out += completion.tokens_out or 0

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gristmill.errors import UsageError
 from gristmill.loop.clusters import Space
-from gristmill.loop.evals import Evals
+from gristmill.loop.failures import Failures
 from gristmill.loop.found import Cluster
 from gristmill.loop.mine import half_of
 from gristmill.loop.rank import factors
@@ -72,7 +72,7 @@ SCHEMA = pa.schema(
 def rows_of(
     clusters: Sequence[Cluster],
     left: Ints,
-    evals: Evals,
+    evals: Failures,
     spaces: Sequence[Space],
     *,
     teacher: Mapping[str, float] | None = None,
@@ -103,7 +103,7 @@ def space_of(cluster: Cluster, spaces: Sequence[Space]) -> Space | None:
     return next((space for space in spaces if space.name == cluster.space), spaces[0] if spaces else None)
 
 
-def examples(members: Ints, evals: Evals, space: Space | None) -> dict[str, list[int]]:
+def examples(members: Ints, evals: Failures, space: Space | None) -> dict[str, list[int]]:
     """The places of the central, the borderline and the passing neighbours, at most `SHOWN` each."""
     failed = evals.failed
     if space is None:
@@ -119,7 +119,7 @@ def examples(members: Ints, evals: Evals, space: Space | None) -> dict[str, list
     return {"central": central, "borderline": borderline, "neighbour": near[:SHOWN]}
 
 
-def _members(members: Ints, evals: Evals, space: Space | None, seed: int) -> list[Row]:
+def _members(members: Ints, evals: Failures, space: Space | None, seed: int) -> list[Row]:
     chosen = examples(members, evals, space)
     shown = {place: sort for sort, places in chosen.items() for place in places}
     inside = set(members.tolist())
@@ -127,7 +127,7 @@ def _members(members: Ints, evals: Evals, space: Space | None, seed: int) -> lis
     return [_member(place, evals, seed, shown=shown.get(place), inside=place in inside) for place in listed]
 
 
-def _member(place: int, evals: Evals, seed: int, *, shown: str | None, inside: bool) -> Row:
+def _member(place: int, evals: Failures, seed: int, *, shown: str | None, inside: bool) -> Row:
     item = evals.items[place]
     return {
         **{name: item.get(name) for name in _OF_ITEM},

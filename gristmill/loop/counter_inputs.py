@@ -16,6 +16,7 @@ from gristmill.files import BAD, ORDER, batches
 from gristmill.filter.contamination import items_of_record, mark_contaminated
 from gristmill.filter.ngrams import Index, Item, build
 from gristmill.formats import Bad, expand, raw_records
+from gristmill.loop.suite import registered
 from gristmill.records import DROPS, SCHEMAS
 from gristmill.run import Run
 from gristmill.shapes import row_of
@@ -27,14 +28,13 @@ Maker = Callable[[Row, int, int], Sequence[Mapping[str, Any]]]
 
 
 def suites(clusters: Path, against: Sequence[str], run: Run) -> list[str]:
-    """The files that counterexamples must not hold: those given, what the clusters were mined from, and every output of
-    `gristmill eval` in the run. Files that are not there any more are left out, unless they were given."""
+    """The files that counterexamples must not hold: those given, what the clusters were mined from, and every suite
+    evaluated in the run. Files that are not there any more are left out, unless they were given."""
     there: list[str] = list(expand(list(against))) if against else []
     for output in run.outputs():
         if output.name == "mine" and Path(output.path) == clusters.resolve():
             there += [path for path in output.params.get("files", ()) if Path(path).is_file()]
-        if output.name == "eval" and Path(output.path).is_file():
-            there.append(output.path)
+    there += [path for path in registered(run) if Path(path).is_file()]
     return list(dict.fromkeys(there))
 
 

@@ -1,158 +1,116 @@
-"""Evaluations by item: how often each item fails, and everything about it that may say why.
+"""Evaluated rows in memory: what each item's answers were worth, and which slices it lies in.
 
-An item is what the rows of one evaluation item (`suite`, `item`), or of one prompt where a table names no items, have
-in common. Its *failure* is the share of its judged samples that miss the limit; samples without a score count neither
-way.
+A slice is `NAME=VALUE`: a tag (`tags=carry`), a template's slot (`slot_operation=minus`), the suite, or a field of the
+item's `meta`. An item lies in every slice that one of its values names.
 
-Not covered: tables larger than memory.
+Not covered: rows larger than memory.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
+import pyarrow.parquet as pq
 
 from gristmill.errors import UsageError
-from gristmill.files import BAD, ORDER, batches, check_bad
-from gristmill.records import row_id
-from gristmill.rollout.groups import GROUP_COLUMNS, Solved
-from gristmill.score.pipeline import BadRows
-from gristmill.wording import prompt_text
+from gristmill.loop.logs.read import Unread, read_logs
+from gristmill.loop.logs.rows import Log, Row
+from gristmill.rollout.groups import Solved
 
-Row = dict[str, Any]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+SUITE = b"gristmill.suite"
+"""The key of a Parquet file's metadata that holds what its suite says: its slices, its scores and its least."""
 
-OF_ROW = ("response", "source_file", "source_row")
-"""What an item has of the sample that stands for it."""
-
-KEYS = ("suite", "item")
-"""What names an item, in a column or in `meta`."""
+Key = tuple[str, str]
+"""An item: the name of its suite, and its own."""
 
 
 class Evals(NamedTuple):
-    """Items in input order."""
+    """Rows of one evaluation, what its suite names (nothing where there is no suite), and the files they come from."""
 
-    items: list[Row]
-    """Of each: `id` (of the prompt), `key` (suite and item, else the id), `prompt`, `reference`, `tags`, `facts` (slots
-    and metadata by name), `lineage` (what it was made from, or its own id: items of one lineage are never parted), and
-    of its first failed sample, else of its first, `row` (its id), `response`, `source_file` and `source_row`."""
-    failed: Floats
-    """Shares of judged samples that failed, 0 to 1."""
-    samples: Sequence[int]
-    """Judged samples."""
-    unjudged: int
-    """Samples without a score."""
-    score: str
+    rows: list[Row]
+    slices: tuple[str, ...]
+    scores: tuple[str, ...]
+    least: float = 1.0
+    """The value of the first score from which on an answer is right."""
+    logs: Sequence[Log] = ()
+    unread: Sequence[Unread] = ()
 
 
-def read_evals(
-    paths: str | Sequence[str],
-    solved: Solved | None = None,
-    *,
-    columns: Mapping[str, str] | None = None,
-    limit: int | None = None,
-    max_bad: float = 0.01,
-) -> Evals:
-    """The items of scored tables. `solved` may be left out where a table has one score.
+class Outcome(NamedTuple):
+    """What became of an item."""
 
-    Raises BadInput for too many bad rows, UsageError for a table without scores, or none of which is judged.
+    values: list[float | None]
+    """Its score for each sample; None where it could not be judged."""
+    slices: frozenset[str]
+
+    def right(self, least: float) -> bool | None:
+        """Whether more than half of the judged samples reach `least`; None where none was judged."""
+        judged = [value >= least for value in self.values if value is not None]
+        return 2 * sum(judged) > len(judged) if judged else None
+
+
+def read_evals(paths: str | Sequence[str]) -> Evals:
+    """The rows of files, in any format of `logs/read.py`. Raises BadInput where none can be read."""
+    logs, unread = read_logs([paths] if isinstance(paths, str) else paths)
+    told = [_told(log.file) for log in logs]
+    slices, scores = (tuple(dict.fromkeys(name for each in told for name in each.get(k, ()))) for k in _NAMED)
+    least = next((each["least"] for each in told if each), 1.0)
+    return Evals([row for log in logs for row in log.rows], slices, scores, least, logs, unread)
+
+
+_NAMED = ("slices", "scores")
+
+
+def _told(file: str) -> dict[str, Any]:
+    if not file.endswith(".parquet") or "://" in file:
+        return {}
+    found: dict[str, Any] = json.loads((pq.read_schema(file).metadata or {}).get(SUITE, b"{}"))
+    return found
+
+
+def solved_of(evals: Evals, solved: Solved | None) -> Solved:
+    """The score that says what is right: the one named, or the only one (of a suite: its first).
+
+    Raises UsageError where that is none.
     """
-    kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
-    there = [name.removeprefix("score_") for name in schema.names if name.startswith("score_")]
-    solved = solved or _only(there)
+    there = sorted({name.removeprefix("score_") for row in evals.rows for name in row if name.startswith("score_")})
+    if solved is None:
+        names = evals.scores or tuple(name for name in there if name != "confidence")
+        if not names or (len(names) > 1 and not evals.scores):
+            raise UsageError(f"which score? name one with --score: {', '.join(there) or 'the rows have none'}")
+        solved = Solved(names[0], evals.least)
     if solved.score not in there:
-        raise UsageError(f"score {solved.score}: the {kind} rows have none; they have {', '.join(there) or 'no score'}")
-    bad, rows, unjudged = BadRows(), 0, 0
-    found: dict[str, Row] = {}
-    counts: dict[str, list[int]] = {}
-    for batch in read:
-        good = bad.set_aside(batch).drop_columns([ORDER, BAD]).to_pylist()
-        rows += len(good)
-        for row in good:
-            value = row[f"score_{solved.score}"]
-            if value is None:
-                unjudged += 1
-                continue
-            item = _item(row)
-            wrong = int(value < solved.least)
-            known = found.setdefault(item["key"], item)
-            count = counts.setdefault(item["key"], [0, 0])
-            if wrong and not count[0]:
-                known |= {name: row.get(name) for name in OF_ROW} | {"row": row["id"]}
-            count[0] += wrong
-            count[1] += 1
-    check_bad(bad.count, rows + bad.count, max_bad, first=bad.first[0] if bad.first else None)
-    if not found:
-        raise UsageError(f"score {solved.score}: none of the {rows:,} rows is judged; score them first")
-    share = np.array([counts[key][0] / counts[key][1] for key in found])
-    return Evals(list(found.values()), share, [counts[key][1] for key in found], unjudged, solved.score)
+        raise UsageError(f"--score {solved.score}: the rows have no such score; allowed: {', '.join(there) or 'none'}")
+    return solved
 
 
-def _only(there: Sequence[str]) -> Solved:
-    """The one score of a table, leaving out what is computed from it."""
-    derived = {name.removeprefix("score_") for name in GROUP_COLUMNS}
-    named = [name for name in there if name not in derived]
-    if len(named) != 1:
-        raise UsageError(
-            f"--solved: name what counts as right, SCORE[>=X]; the scores are {', '.join(named) or 'none'}"
-        )
-    return Solved(named[0])
+def default_slices(evals: Evals) -> tuple[str, ...]:
+    """The names by which these rows are sliced if nobody says otherwise: those of the suite, or tags and slots."""
+    if evals.slices:
+        return evals.slices
+    slots = sorted({name for row in evals.rows for name in row if name.startswith("slot_")})
+    suites = ["suite"] if len({row["suite"] for row in evals.rows}) > 1 else []
+    tags = ["tags"] if any(row.get("tags") for row in evals.rows) else []
+    return (*suites, *tags, *slots)
 
 
-def _item(row: Row) -> Row:
-    meta = orjson.loads(row.get("meta") or "{}")
-    prompt_id = row_id("prompt", {"prompt": row["prompt"], "tools": row.get("tools")})
-    named = [str(value) for name in KEYS if (value := row.get(name, meta.pop(name, None))) is not None]
-    facts = {name.removeprefix("slot_"): text for name, text in row.items() if name.startswith("slot_") and text}
-    facts |= {name: value for name, value in meta.items() if name not in facts}
-    if len(named) == len(KEYS):
-        facts["suite"] = named[0]
-    made_from = sorted(parent for parent in row.get("parents") or () if parent != prompt_id)
-    return {
-        "id": prompt_id,
-        "lineage": made_from[0] if made_from else prompt_id,
-        "key": "/".join(named) if named else prompt_id,
-        "prompt": row["prompt"],
-        "reference": row.get("reference"),
-        **{name: row.get(name) for name in OF_ROW},
-        "row": row["id"],
-        "tags": list(dict.fromkeys(row.get("tags") or ())),
-        "facts": facts,
-    }
+def outcomes(rows: Iterable[Row], score: str, slices: Sequence[str]) -> dict[Key, Outcome]:
+    """Every item's outcome, in the order of the rows."""
+    values: dict[Key, list[float | None]] = {}
+    found: dict[Key, set[str]] = {}
+    for row in rows:
+        key = (row["suite"], row["item"])
+        values.setdefault(key, []).append(row.get(f"score_{score}"))
+        found.setdefault(key, set()).update(slices_of(row, slices))
+    return {key: Outcome(values[key], frozenset(found[key])) for key in values}
 
 
-def texts_of(items: Iterable[Row], name: str) -> list[str]:
-    """A text of every item: `prompt`, `response`, `reference`, `tags`, or a fact; empty where an item has none."""
-    if name == "prompt":
-        return [prompt_text(item) for item in items]
-    if name == "tags":
-        return [" ; ".join(item["tags"]) for item in items]
-    if name in ("response", "reference"):
-        return [item[name] or "" for item in items]
-    return [str(value) if (value := item["facts"].get(name)) is not None else "" for item in items]
-
-
-WORDS = (2, 40)
-"""Mean words of a fact that is read as a text."""
-
-VALUES = 50
-"""Different values from which on a fact of text names no slices."""
-
-
-def phrase_names(items: Sequence[Row]) -> list[str]:
-    """The facts that are short texts rather than categories (a capability, a description), and `tags` where there are
-    more than `VALUES` of them."""
-    texts: dict[str, Counter[str]] = {}
-    for item in items:
-        for name, value in item["facts"].items():
-            if isinstance(value, str):
-                texts.setdefault(name, Counter())[value] += 1
-    named = []
-    for name, values in texts.items():
-        words = sum(len(text.split()) * count for text, count in values.items()) / values.total()
-        if len(values) > VALUES and WORDS[0] <= words <= WORDS[1] and values.total() > len(items) / 2:
-            named.append(name)
-    tags = {tag for item in items for tag in item["tags"]}
-    return [*named, *(["tags"] if len(tags) > VALUES else [])]
+def slices_of(row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+    """The slices a row lies in, as `NAME=VALUE`."""
+    meta = orjson.loads(row["meta"]) if row.get("meta") else {}
+    for name in names:
+        value = row[name] if name in row else meta.get(name)
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if each is not None:
+                yield f"{name}={each if isinstance(each, str) else orjson.dumps(each).decode()}"

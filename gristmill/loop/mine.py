@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from gristmill.errors import UsageError
 from gristmill.loop.clusters import Node, Space, candidates, nearest, refined, text_space, tree_of, vector_space
-from gristmill.loop.evals import Evals, phrase_names, texts_of
+from gristmill.loop.failures import Failures, phrase_names, texts_of
 from gristmill.loop.found import Cluster
 from gristmill.loop.names import class_words
 from gristmill.loop.scan import Bar, Floats, Ints, Scan, Sets, bar_of
@@ -75,7 +75,7 @@ class Mined(NamedTuple):
     bar: Bar
 
 
-def mine(evals: Evals, mining: Mining = Mining()) -> Mined:
+def mine(evals: Failures, mining: Mining = Mining()) -> Mined:
     """The clusters of failures, and what is left.
 
     Raises UsageError for too few items, and where all of them fail.
@@ -89,7 +89,7 @@ def mine(evals: Evals, mining: Mining = Mining()) -> Mined:
         return mine_looked(look(evals, mining), evals, mining)
 
 
-def mine_looked(looked: Looked, evals: Evals, mining: Mining) -> Mined:
+def mine_looked(looked: Looked, evals: Failures, mining: Mining) -> Mined:
     """`mine`, with the candidates at hand: they do not depend on the outcomes."""
     failed = evals.failed
     bar = bar_of(looked.scan.chance(failed, draws=mining.draws, seed=mining.seed))
@@ -113,7 +113,7 @@ def unclustered(clusters: Sequence[Cluster], failed: Floats) -> Ints:
     return np.flatnonzero(outside)
 
 
-def look(evals: Evals, mining: Mining) -> Looked:
+def look(evals: Failures, mining: Mining) -> Looked:
     """All that may be found, whatever the outcomes are."""
     items = evals.items
     least = mining.least or min(10, max(5, len(items) // 100))

@@ -16,7 +16,7 @@ from gristmill.formats import expand
 from gristmill.loop.clusters import Node, exact_interval
 from gristmill.loop.clusters_table import examples, rows_of, space_of, write_clusters
 from gristmill.loop.edits import edited, read_edits, template
-from gristmill.loop.evals import Evals, read_evals
+from gristmill.loop.failures import Failures, read_failures
 from gristmill.loop.found import Cluster
 from gristmill.loop.mine import Mined, Mining, mine, unclustered
 from gristmill.loop.names import ask_names
@@ -54,7 +54,7 @@ def mine_files(
     check_replaceable(out, "mine", force=force)
     started, stages = time.monotonic(), Stages(say)
     stages.begin("read")
-    evals = read_evals(paths, solved, columns=columns, limit=limit, max_bad=max_bad)
+    evals = read_failures(paths, solved, columns=columns, limit=limit, max_bad=max_bad)
     stages.end(f"{len(evals.items):>11,} items")
     stages.begin("mine")
     mined = mine(evals, mining)
@@ -100,7 +100,7 @@ def mine_files(
     return summary
 
 
-def _with_model_names(clusters: Sequence[Cluster], evals: Evals, mined: Mined, model: Model) -> list[Cluster]:
+def _with_model_names(clusters: Sequence[Cluster], evals: Failures, mined: Mined, model: Model) -> list[Cluster]:
     """The clusters under the names a model gives them; a name given by hand stays, and so does the one it replaces."""
     items = evals.items
     shown = [examples(each.members, evals, space_of(each, mined.looked.spaces)) for each in clusters]
@@ -112,7 +112,7 @@ def _with_model_names(clusters: Sequence[Cluster], evals: Evals, mined: Mined, m
 
 
 def _teacher(paths: Sequence[str], solved: Solved | None, columns: Mapping[str, str] | None) -> dict[str, float]:
-    found = read_evals(paths, solved, columns=columns)
+    found = read_failures(paths, solved, columns=columns)
     return {item["key"]: float(share) for item, share in zip(found.items, found.failed, strict=True)}
 
 
@@ -132,7 +132,7 @@ def _example(member: Row) -> Row:
     return {"id": member["id"], "key": member["key"], **text}
 
 
-def _tree_told(nodes: Sequence[Node], evals: Evals) -> list[Row]:
+def _tree_told(nodes: Sequence[Node], evals: Failures) -> list[Row]:
     """The nodes of a tree: parent, items, failures and the exact 95 % interval of their rate."""
     told = []
     for node in nodes:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gristmill.loop.evals import VALUES
+from gristmill.loop.failures import VALUES
 from gristmill.wording import number, prompt_text
 
 Row = dict[str, Any]

@@ -25,7 +25,7 @@ def parse_answer(raw: bytes, *, hit: bool = False) -> Completion:
 
     Raises CallFailed: `bad_answer` for what is not JSON of that shape, `content_filter` for an answer withheld.
     """
-    answer = _loaded(raw)
+    answer = loaded(raw)
     if not isinstance(answer, dict):
         raise _bad(f"a {type(answer).__name__} where an object is expected", raw)
     found = answer.get("choices")
@@ -43,7 +43,8 @@ def parse_answer(raw: bytes, *, hit: bool = False) -> Completion:
     return Completion(choices, usage.get("prompt_tokens"), usage.get("completion_tokens"), raw, hit=hit)
 
 
-def _loaded(raw: bytes) -> Any:
+def loaded(raw: bytes) -> Any:
+    """The value of a JSON text, lone surrogates replaced. Raises CallFailed `bad_answer`."""
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

@@ -5,7 +5,7 @@ answer that is used, also one the ledger gave, so that a job that was stopped an
 stops at the same place, and goes on when the limit is raised. Before a call is sent, it must fit beside what the calls
 in the air will cost if they are like those before them.
 
-Not covered: prices of cached prompts, images and batches; taxes; calls that fail after the server began to answer.
+Not covered: prices of cached prompts and images; taxes; calls that fail after the server began to answer.
 """
 
 import asyncio
@@ -42,6 +42,11 @@ class Budget:
         self.calls = 0
         self._air = 0
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return any(limit is not None for limit in self.limits.values())
 
     def charge(self, cost: float, completion: Completion) -> None:
         """Count an answer."""

@@ -3,10 +3,10 @@
 A row holds the raw answer, compressed; reading it (`answer.py`) is separate and can be done anew at no cost. A thread
 writes answers in groups, at most a tenth of a second after they came, so that a process that is killed loses little and
 many calls cost one transaction. If the disk cannot keep up, `behind` says so and no more is sent. A table with a plain
-rowid and a unique index takes rows four times faster than one WITHOUT ROWID.
+rowid and a unique index takes rows four times faster than one WITHOUT ROWID. Requests in the air are claimed
+(`claims.py`), so that processes may share it.
 
-Not covered: claims on requests in the air between processes (each pays for the requests it sends; the first answer that
-is written is the one that stays); deleting single answers.
+Not covered: deleting single answers.
 """
 
 import atexit
@@ -24,7 +24,8 @@ import zstandard
 from gristmill.database import Database, Migrations
 from gristmill.disk import space_wanted
 from gristmill.errors import GristmillError
-from gristmill.ledger import now
+from gristmill.ledger import LEASE_SECONDS, now
+from gristmill.models.claims import Claims, m003_claims
 
 FILE = "calls.sqlite"
 
@@ -38,6 +39,8 @@ BEHIND_SECONDS = 0.5
 LEVEL = 3
 ASKED = 500
 """Keys a query."""
+
+_Row = tuple[bytes, bytes, int, int | None, int | None]
 
 
 def m001_calls(db: sqlite3.Connection) -> None:
@@ -53,7 +56,21 @@ def m001_calls(db: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: Migrations = [m001_calls]
+def m002_batches(db: sqlite3.Connection) -> None:
+    """Batches at providers, the requests that were put into them and have no answer, and what sessions used them."""
+    db.execute(
+        "CREATE TABLE batches (number INTEGER PRIMARY KEY, model INTEGER NOT NULL, token TEXT NOT NULL UNIQUE, "
+        "requests INTEGER NOT NULL, file TEXT, batch TEXT, created TEXT NOT NULL, ended TEXT, status TEXT)"
+    )
+    db.execute(
+        "CREATE TABLE batch_requests (cut BLOB PRIMARY KEY, whole BLOB NOT NULL, cap INTEGER, batch INTEGER, "
+        "line INTEGER NOT NULL, attempts INTEGER NOT NULL, error TEXT, final INTEGER NOT NULL) WITHOUT ROWID"
+    )
+    db.execute("CREATE INDEX batch_requests_of ON batch_requests (batch)")
+    db.execute("ALTER TABLE sessions ADD COLUMN batch INTEGER NOT NULL DEFAULT 0")
+
+
+MIGRATIONS: Migrations = [m001_calls, m002_batches, m003_claims]
 
 
 class Stored(NamedTuple):
@@ -78,6 +95,9 @@ class Used(NamedTuple):
     tokens_in: int
     """Tokens that were paid for."""
     tokens_out: int
+    batch_in: int
+    """Those of them that a batch answered, at another price."""
+    batch_out: int
 
 
 class _Count:
@@ -102,20 +122,24 @@ def _flush_at_exit(known: "ref[Calls]") -> None:
 class Calls:
     """The calls ledger of the run directory `directory`, which is created with it.
 
-    Use it from one event loop (or one thread); its writer is a thread of its own. Raises UsageError for a file that is
-    no ledger or may not be written, OutOfSpace (on the next use) when the disk is full.
+    `batch` says that what this process pays for comes from batches. Use it from one event loop (or one thread); its
+    writer is a thread of its own. Raises UsageError for a file that is no ledger or may not be written, OutOfSpace (on
+    the next use) when the disk is full.
     """
 
-    def __init__(self, directory: str | Path):
+    def __init__(self, directory: str | Path, *, batch: bool = False):
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
+        self._batch = batch
         self.path = directory / FILE
         self._reader = Database(self.path, MIGRATIONS)
         self._writer = Database(self.path, MIGRATIONS)
         self._unzip = zstandard.ZstdDecompressor().decompress
         self._wake = Condition()
-        self._new: list[tuple[bytes, bytes, int, int | None, int | None]] = []
+        self._new: list[_Row] = []
         self._unwritten: dict[bytes, Stored] = {}
+        self._claims = Claims()
+        self._given_up: list[bytes] = []  # claims to end
         self._oldest: float | None = None  # when the first answer came that is not written
         self._written = 0
         self._taken = 0
@@ -151,17 +175,36 @@ class Calls:
             found.update((key, self._unwritten[key]) for key in keys if key in self._unwritten)
         return found
 
+    def version(self) -> int:
+        """Another number after something else wrote to the ledger (this process's writer included)."""
+        found: int = self._reader.rows("PRAGMA data_version")[0][0]
+        return found
+
+    def claim(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Claim requests that have no answer, by one of their keys. Those that are now to be sent, if `find` still has
+        no answer; the others are in the air. What was claimed is to be given up."""
+        mine: set[bytes] = set()
+        self._started_thread()  # it renews the lease
+        with space_wanted("the calls ledger", self.path):
+            for start in range(0, len(keys), ASKED):
+                with self._reader.transaction() as db:
+                    mine |= self._claims.take(db, keys[start : start + ASKED])
+        return mine
+
+    def give_up(self, key: bytes) -> None:
+        """End a claim, after the answer was added if there is one."""
+        with self._wake:
+            self._given_up.append(key)
+            self._due()
+
     def add(self, key: bytes, raw: bytes, model: int, tokens_in: int | None, tokens_out: int | None) -> None:
         """Store an answer that was just paid for; it is found from here on, and on disk soon."""
         self._unwritten[key] = Stored(raw, tokens_out)
         with self._wake:
             self._new.append((key, raw, model, tokens_in, tokens_out))
             self._taken += 1
-            if self._oldest is None:
-                self._oldest = time.monotonic()
-                self._started_thread()
-                self._wake.notify_all()
-            elif len(self._new) == GROUP_ROWS:
+            self._due()
+            if len(self._new) == GROUP_ROWS:
                 self._wake.notify_all()
         count = self.count(model)
         count.sent += 1
@@ -197,9 +240,10 @@ class Calls:
             while self._written < wanted and not self._error:
                 self._wake.wait()
             self._closing = False
+            given_up, self._given_up = self._given_up, []
         if self._error:
             raise self._error
-        self._write([])
+        self._write([], given_up)
 
     def used(self, *, session: bool = False) -> list[Used]:
         """What was done with each model, in every session that this ledger saw, or in this one."""
@@ -207,7 +251,8 @@ class Calls:
         where, values = ("WHERE session = ?", [self._session]) if session else ("", [])
         rows = self._reader.rows(
             "SELECT name, identity, (SELECT count(*) FROM calls WHERE calls.model = number), sum(sent), sum(hits), "
-            "sum(failed), sum(sessions.tokens_in), sum(sessions.tokens_out) "
+            "sum(failed), sum(sessions.tokens_in), sum(sessions.tokens_out), sum(batch * sessions.tokens_in), "
+            "sum(batch * sessions.tokens_out) "
             f"FROM sessions JOIN models ON number = model {where} GROUP BY number ORDER BY number",
             *values,
         )
@@ -219,6 +264,13 @@ class Calls:
         found: float | None = self._reader.rows(query, model)[0][0]
         return found
 
+    def _due(self) -> None:
+        """What came just now is to be written soon."""
+        if self._oldest is None:
+            self._oldest = time.monotonic()
+            self._started_thread()
+            self._wake.notify_all()
+
     def _started_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
             self._thread = Thread(target=self._work, name="calls ledger", daemon=True)
@@ -228,14 +280,16 @@ class Calls:
         """Write groups until an error; a daemon thread, so what matters is flushed by whoever ends a piece of work."""
         while True:
             with self._wake:
-                while not self._new:
-                    self._wake.wait()
+                while not (self._new or self._given_up):
+                    if not self._wake.wait(LEASE_SECONDS / 3) and self._claims.held:
+                        break  # to renew the lease
                 due = (self._oldest or 0.0) + GROUP_SECONDS
                 while len(self._new) < GROUP_ROWS and not self._closing and (left := due - time.monotonic()) > 0:
                     self._wake.wait(left)
                 group, self._new = self._new, []
+                given_up, self._given_up = self._given_up, []
             try:
-                self._write(group)
+                self._write(group, given_up)
             except (GristmillError, sqlite3.Error, OSError) as error:
                 with self._wake:
                     self._error = error
@@ -245,20 +299,22 @@ class Calls:
                 for row in group:
                     self._unwritten.pop(row[0], None)
                 self._written += len(group)
-                self._oldest = time.monotonic() if self._new else None
+                self._oldest = time.monotonic() if self._new or self._given_up else None
                 self._wake.notify_all()
 
-    def _write(self, group: Iterable[tuple[bytes, bytes, int, int | None, int | None]]) -> None:
+    def _write(self, group: Iterable[_Row], given_up: Sequence[bytes]) -> None:
         zip_ = zstandard.ZstdCompressor(LEVEL).compress
         rows = [(key, zip_(raw), model, into, out) for key, raw, model, into, out in group]
         with space_wanted("the calls ledger", self.path), self._writer.transaction() as db:
             db.executemany("INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?)", rows)
+            self._claims.end(db, given_up)
+            self._claims.renew(db)
             if self._counted:
                 self._counted = False
-                db.executemany("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", self._sessions())
+                db.executemany("REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._sessions())
 
     def _sessions(self) -> list[tuple[Any, ...]]:
         return [
-            (self._session, model, self._started, c.sent, c.hits, c.failed, c.tokens_in, c.tokens_out)
+            (self._session, model, self._started, c.sent, c.hits, c.failed, c.tokens_in, c.tokens_out, self._batch)
             for model, c in list(self._counts.items())
         ]

@@ -12,7 +12,7 @@ Not covered: how many calls are in the air at once (`limits.py`), what they cost
 import asyncio
 import gc
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -127,12 +127,12 @@ async def answer(model: Model, request: Request) -> Completion:
         return Completion(error=str(error))
 
 
-def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Iterator[Completion]:
+def completions(jobs: Iterable[Job], *, unfinished: int = UNFINISHED) -> Generator[Completion, None, None]:
     """The `answer` to each request, in their order. `jobs` and errors: as `finished` has it."""
     return finished((partial(answer, *job) for job in jobs), unfinished=unfinished)
 
 
-def finished(works: Iterable[Work[T]], *, unfinished: int = UNFINISHED) -> Iterator[T]:
+def finished(works: Iterable[Work[T]], *, unfinished: int = UNFINISHED) -> Generator[T, None, None]:
     """The result of each piece of work, in their order; a piece is a function that begins it on the loop.
 
     `works` is read as far ahead as calls can be made. Raises, where the first piece without a result would be, what

@@ -10,7 +10,8 @@ Not covered: HTTP/2, proxies, client certificates, providers whose API is not Op
 import errno
 import os
 import resource
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import Any
@@ -19,7 +20,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from gristmill.errors import CallFailed, Refused, UsageError
+from gristmill.errors import CallFailed, GristmillError, Refused, UsageError
 from gristmill.models.answer import parse_answer
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import body
@@ -32,9 +33,17 @@ TIMEOUT = 600.0
 CONNECT_TIMEOUT = 10.0
 KEEP_ALIVE = 4.0
 
+HINT = "check the name of the model and that the URL ends in /v1"
+"""What to do where a path or a model is not there."""
+
 _TOO_LONG = ("context_length", "context length", "context window", "maximum context", "too long", "too many tokens")
 _FILTERED = ("content_filter", "content management policy", "content policy", "safety system")
+_NO_MODEL = ("server is pinned to", "model_not_found")
 _QUOTA = ("insufficient_quota", "billing", "exceeded your current quota")
+
+
+class NotThere(UsageError):
+    """The server has no such path, model, file or batch (404, 405; 400 from a server of one other model)."""
 
 
 class Endpoint:
@@ -76,29 +85,74 @@ class Endpoint:
         Raises CallFailed for what concerns this call (`again` says whether another attempt may help), UsageError for
         what concerns all: no such host, path or model, a key that is not accepted; Refused where the quota is spent.
         """
-        sent = body(request, self.model)
-        key = os.environ.get(self.key_env)
-        headers = {"Content-Type": "application/json"}
-        if key and not self._login:
-            headers["Authorization"] = f"Bearer {key}"
-        try:
+        return parse_answer(await self.ask("POST", "chat/completions", body(request, self.model)))
+
+    async def ask(
+        self, method: str, path: str, data: bytes | aiohttp.FormData | None = None, *, hint: str = HINT
+    ) -> bytes:
+        """What the server answers on a path below the URL, asked once; `hint` says what to do where there is none.
+
+        Raises as `complete` does.
+        """
+        key, headers = self._headers(data)
+        more: dict[str, Any] = {"timeout": self._patience()} if isinstance(data, aiohttp.FormData) else {}
+        with self._said_plainly(key):
             session = self._session or self._opened()
-            async with session.post(self._chat, data=sent, headers=headers, allow_redirects=False) as answer:
+            where = self._chat if path == "chat/completions" else self._below(path)
+            sent = session.request(method, where, data=data, headers=headers, allow_redirects=False, **more)
+            async with sent as answer:
                 raw = await answer.read()
                 status, got = answer.status, answer.headers
+        raw = _hidden(key, raw)
+        if not 200 <= status < 300:
+            raise self.failure(status, got, raw, hint)
+        self._answered = True
+        return raw
+
+    async def lines(self, path: str) -> AsyncIterator[bytes]:
+        """The lines of a file below the URL as they arrive, however long it and they are. Raises as `complete` does."""
+        key, headers = self._headers(None)
+        with self._said_plainly(key):
+            session = self._session or self._opened()
+            where = self._below(path)
+            async with session.get(where, headers=headers, timeout=self._patience(), allow_redirects=False) as answer:
+                if answer.status != 200:
+                    raise self.failure(answer.status, answer.headers, _hidden(key, await answer.read()))
+                rest: list[bytes] = []
+                async for chunk in answer.content.iter_any():
+                    first, *more = chunk.split(b"\n")
+                    rest.append(first)
+                    for begun in more:
+                        yield _hidden(key, b"".join(rest))
+                        rest = [begun]
+                if any(rest):
+                    yield _hidden(key, b"".join(rest))
+
+    def _patience(self) -> aiohttp.ClientTimeout:
+        """For large files: a limit to silence, none to the whole."""
+        return aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=self.timeout)
+
+    def _below(self, path: str) -> URL:
+        return URL(f"{self.base.rstrip('/')}/{path}")
+
+    def _headers(self, data: object) -> tuple[str | None, dict[str, str]]:
+        """The key, and the headers of a request; the key is read here, each time."""
+        key = os.environ.get(self.key_env)
+        headers = {"Content-Type": "application/json"} if isinstance(data, bytes) else {}
+        if key and not self._login:
+            headers["Authorization"] = f"Bearer {key}"
+        return key, headers
+
+    @contextmanager
+    def _said_plainly(self, key: str | None) -> Iterator[None]:
+        try:
+            yield
         except TimeoutError:
             raise CallFailed("timeout", f"no answer within {self.timeout:g} s", again=True) from None
         except aiohttp.ClientConnectorError as error:
             raise self._unreachable(error) from None
         except (aiohttp.ClientError, ConnectionError) as error:
             raise CallFailed("disconnected", _without(key, str(error) or type(error).__name__), again=True) from None
-        if key and key.encode() in raw:
-            raw = raw.replace(key.encode(), b"***")
-        if status == 200:
-            completion = parse_answer(raw)
-            self._answered = True
-            return completion
-        raise self._failure(status, got, raw)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -120,7 +174,7 @@ class Endpoint:
         )
         return self._session
 
-    def _unreachable(self, error: aiohttp.ClientConnectorError) -> Exception:
+    def _unreachable(self, error: aiohttp.ClientConnectorError) -> GristmillError:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             return UsageError("too many open connections for this machine; raise `ulimit -n`, or lower --concurrency")
         why = error.os_error.strerror or str(error.os_error)
@@ -128,7 +182,7 @@ class Endpoint:
             return CallFailed("disconnected", f"{self.base}: {why}", again=True)
         return UsageError(f"model {self.name}: {self.base} cannot be reached ({why}); start the server, or fix the URL")
 
-    def _failure(self, status: int, headers: Any, raw: bytes) -> Exception:
+    def failure(self, status: int, headers: Any, raw: bytes, hint: str = HINT) -> GristmillError:
         """What an answer other than 200 means, for this call or for all."""
         said = _said(raw)
         lower = said.lower()
@@ -139,8 +193,8 @@ class Endpoint:
         if status in (401, 403):
             state = "is not accepted" if os.environ.get(self.key_env) else "is not set"
             return UsageError(f"{where}: {status} {said}; the key in ${self.key_env} {state}")
-        if status in (404, 405):
-            return UsageError(f"{where}: {status} {said}; check the name of the model and that the URL ends in /v1")
+        if status in (404, 405) or (status == 400 and any(sign in lower for sign in _NO_MODEL)):
+            return NotThere(f"{where}: {status} {said}; {hint}")
         if status == 429:
             if any(sign in lower for sign in _QUOTA):
                 return Refused(f"{where}: {said}; what was answered is kept: start again when there is quota")
@@ -179,6 +233,10 @@ def _after(headers: Any) -> float | None:
     with suppress(ValueError):
         return max(0.0, parsedate_to_datetime(value).timestamp() - time())
     return None
+
+
+def _hidden(key: str | None, raw: bytes) -> bytes:
+    return raw.replace(key.encode(), b"***") if key else raw
 
 
 def _without(key: str | None, text: str) -> str:

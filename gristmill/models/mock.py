@@ -8,7 +8,9 @@ drawn by the hash of the request and the number of its attempt, so a request tha
 
 A hand-made protocol, because web frameworks serve fewer requests a second than the client under test sends.
 
-Not covered: streaming, TLS, provider batches, log-probabilities.
+`mock_batch.py` is its batch API.
+
+Not covered: streaming, TLS, log-probabilities.
 """
 
 import argparse
@@ -28,6 +30,8 @@ from typing import IO, Any
 
 import orjson
 
+from gristmill.models.mock_batch import BATCH_FAULTS, MockBatches
+
 TEXT = """the one some every river stone light number answer question reason step first then next result shows carries
 adds turns keeps finds small large open quick plain true careful early green into over with from and because"""
 WORDS = TEXT.split()
@@ -42,6 +46,7 @@ FAULTS = {
         {"error": {"message": "This model's maximum context length is 8 tokens", "code": "context_length_exceeded"}},
     ),
     "unknown-model": (404, {"error": {"message": "The model does not exist", "code": "model_not_found"}}),
+    "pinned": (400, {"detail": "Server is pinned to 'mock'; requested 'another'."}),
     "401": (401, {"error": {"message": "Incorrect API key provided: {key}", "code": "invalid_api_key"}}),
     "redirect": (307, {}),
     "empty-choices": (200, {"object": "chat.completion", "choices": []}),
@@ -68,6 +73,7 @@ class Mock:
         self.in_flight = self.most = 0
         self.busy = 0  # slots in use
         self.queue: deque[Any] = deque()
+        self.batches = MockBatches(options, self.served)
         self.log: IO[bytes] | None = None
         if options.log:
             self.log = Path(options.log).open("ab", buffering=0)  # noqa: SIM115  open as long as the server serves
@@ -94,6 +100,12 @@ class Mock:
         spread = random.Random(digest).lognormvariate(-(options.jitter**2) / 2, options.jitter)
         return float(options.latency * spread)
 
+    def served(self, body: dict[str, Any]) -> bytes:
+        """The answer to a request in a batch: the same as to one that is sent by itself."""
+        digest = blake2b(orjson.dumps(body), digest_size=16).digest()
+        self.answered[digest] += 1
+        return answer(body, digest, self.options)
+
     def stats(self) -> dict[str, Any]:
         """What was counted, as JSON."""
         return {
@@ -103,6 +115,7 @@ class Mock:
             "answered_twice": sum(count > 1 for count in self.answered.values()),
             "max_in_flight": self.most,
             "faults": dict(self.met),
+            "batches": self.batches.stats(),
         }
 
 
@@ -112,7 +125,7 @@ def answer(body: dict[str, Any], digest: bytes, options: argparse.Namespace) -> 
     cap = body.get("max_tokens") or body.get("max_completion_tokens")
     shape = (body.get("response_format") or {}).get("json_schema", {}).get("schema")
     choices, tokens = [], 0
-    for index in range(body.get("n") or 1):
+    for index in range(options.choices or body.get("n") or 1):
         words = (options.reply or " ".join(draw.choices(WORDS, k=draw.randint(20, 60)))).split(" ")
         text = json.dumps(instance(shape)) if shape else " ".join(words[:cap])
         is_cut = not shape and cap is not None and len(words) > cap
@@ -175,6 +188,8 @@ class Connection(asyncio.Protocol):
             self.send(200, b'{"object": "list", "data": [{"id": "mock", "object": "model"}]}')
         elif method == b"POST" and path == b"/v1/chat/completions":
             self.chat(head, content)
+        elif path.startswith((b"/v1/files", b"/v1/batches")) and not self.mock.options.no_batches:
+            self.batch(method, path, head, content)
         else:
             self.send(404, b'{"detail": "Not Found"}')
 
@@ -219,6 +234,21 @@ class Connection(asyncio.Protocol):
         else:
             begin()
 
+    def batch(self, method: bytes, path: bytes, head: bytes, content: bytes) -> None:
+        """Answer a request to the batch API, or fail it, perhaps after it has done its work."""
+        key = head.partition(b"Bearer ")[2].split(b"\r\n", 1)[0].decode()
+        fault = self.mock.batches.fault("429", "500")
+        if self.mock.options.require_key not in (None, key):
+            fault = "401"
+        if fault:
+            self.fail(fault, key)
+            return
+        status, found = self.mock.batches.answer(method.decode(), path.decode(), content)
+        if method == b"POST" and self.mock.batches.fault("lost"):
+            self.transport.close()
+        else:
+            self.send(status, found)
+
     def fail(self, fault: str, key: str) -> None:
         """Meet a fault."""
         status, found = FAULTS[fault]
@@ -257,7 +287,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--slots", type=int, help="answers that are made at once; the rest queue")
     parser.add_argument("--reject-above", type=int, help="429 when more requests are in flight")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME=RATE", help=", ".join(FAULTS))
+    parser.add_argument("--batch-seconds", type=float, default=0.0, help="seconds a batch takes")
+    parser.add_argument(
+        "--batch-fault", action="append", default=[], metavar="NAME=COUNT", help=", ".join(BATCH_FAULTS)
+    )
+    parser.add_argument("--batch-hold", metavar="FILE", type=Path, help="no batch ends while this file is there")
+    parser.add_argument("--no-batches", action="store_true", help="no batch API")
     parser.add_argument("--reply", help="the text of every answer")
+    parser.add_argument("--choices", type=int, help="how many an answer has, whatever `n` asks for")
     parser.add_argument("--require-key", help="401 for every other key")
     parser.add_argument("--log", metavar="FILE", help="a JSON line for every answer")
     return parser.parse_args(arguments)

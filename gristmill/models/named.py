@@ -1,7 +1,7 @@
 """From a name to a Model that is ready to use: limits, budget, ledger and all.
 
-MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local weights) or `fake:FILE.yaml`. In
-`models.yaml`, several providers side by side:
+MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local weights), `tiny` (the embedded
+model) or `fake:FILE.yaml`. In `models.yaml`, several providers side by side:
 
     models:
       - alias: judge-a
@@ -9,7 +9,7 @@ MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local
         model: big-model-2
         key_env: EXAMPLE_KEY                 # the variable that holds the key
         revision: "2026-01"                  # change it when other weights answer under the same name
-        prices: {input: 0.5, output: 1.5}    # per million tokens
+        prices: {input: 0.5, output: 1.5}    # per million tokens; {…, batch: {input: 0.25, output: 0.75}} for batches
         limits: {concurrency: 64, requests_per_minute: 3000, tokens_per_minute: 1000000, timeout: 120}
         sampling: {temperature: 0.7}         # what is sent with every request that does not say otherwise
 
@@ -29,13 +29,15 @@ import yaml
 from yarl import URL
 
 from gristmill.errors import UsageError
+from gristmill.models.batch import Batches
 from gristmill.models.budget import Budget, Budgeted, Charged, Prices
 from gristmill.models.cache import Cached
 from gristmill.models.calls import Calls
 from gristmill.models.drive import wait
 from gristmill.models.endpoint import KEY_ENV, TIMEOUT, Endpoint
-from gristmill.models.limits import Limited, Limits
+from gristmill.models.limits import Limits
 from gristmill.models.protocol import Completion, Model, Request
+from gristmill.models.retries import Limited
 
 FILE = Path("models.yaml")
 
@@ -44,11 +46,17 @@ class _Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
-class PriceEntry(_Strict):
+class BatchPriceEntry(_Strict):
     """Money per million tokens."""
 
     input: float = pydantic.Field(ge=0)
     output: float = pydantic.Field(ge=0)
+
+
+class PriceEntry(BatchPriceEntry):
+    """Money per million tokens; `batch` is what the batch API takes, left out: as much."""
+
+    batch: BatchPriceEntry | None = None
 
 
 class LimitEntry(_Strict):
@@ -107,14 +115,16 @@ def _first(error: Exception) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']} (got {str(first['input'])[:60]!r})"
 
 
-def prices_of(spec: str, known: Mapping[str, Entry]) -> Prices | None:
-    """The prices of a MODEL; None where no entry tells them (a model on this machine costs nothing)."""
+def prices_of(spec: str, known: Mapping[str, Entry], *, batch: bool = False) -> Prices | None:
+    """The prices of a MODEL, with `batch` those of its batch API; None where no entry tells them (a model on this
+    machine costs nothing)."""
     if spec.startswith(("fake:", "hf:")) or spec == "tiny":
         return Prices()
     name = spec.partition("#")[2]
     for entry in known.values():
         if entry.prices and (entry.alias == spec or (name and entry.model == name)):
-            return Prices(entry.prices.input, entry.prices.output)
+            prices = (batch and entry.prices.batch) or entry.prices
+            return Prices(prices.input, prices.output)
     return None
 
 
@@ -137,6 +147,11 @@ def base_model(
         from gristmill.models.local import Local
 
         return Local(spec.removeprefix("hf:")), None
+    if spec == "tiny" and spec not in known:
+        from gristmill.models.local import Local
+        from gristmill.train.tiny.make import tiny
+
+        return Local(str(tiny()), name="tiny"), None
     if spec in known and known[spec].url:
         entry = known[spec]
         url, name = entry.url or "", entry.model or entry.alias
@@ -149,8 +164,9 @@ def base_model(
             )
         entry, identity = Entry(alias=name), None
     else:
-        aliases = f"an alias of models.yaml ({', '.join(known)})" if known else "an alias of models.yaml (none is here)"
-        raise UsageError(f"model {spec}: allowed are http://HOST:PORT/v1#NAME, {aliases}, hf:PATH, fake:FILE.yaml")
+        aliases = f"an alias of models.yaml ({', '.join(known) or 'none is here'})"
+        allowed = f"http://HOST:PORT/v1#NAME, {aliases}, hf:PATH, tiny, fake:FILE.yaml"
+        raise UsageError(f"model {spec}: allowed are {allowed}")
     endpoint = Endpoint(
         url, name, name=entry.alias, identity=identity, key_env=entry.key_env, timeout=timeout or entry.limits.timeout
     )
@@ -172,27 +188,32 @@ def ready(
     concurrency: int | None = None,
     timeout: float | None = None,
     models: Path | None = None,
+    batches: Batches | None = None,
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
 
-    Its connections are closed when the process ends, if `close` was not called before. Raises UsageError for a name
-    that is none of those allowed, and for a limit of cost where no price is known.
+    With `batches`, it answers what is in their ledger, and they get it filled. Its connections are closed when the
+    process ends, if `close` was not called before. Raises UsageError for a name that is none of those allowed, a limit
+    of cost where no price is known, and for batches of what is no endpoint.
     """
     known = entries(models)
     model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
     if limits:
         atexit.register(lambda endpoint: wait(endpoint.close()), model)
-    prices = prices_of(spec, known)
+    prices = prices_of(spec, known, batch=batches is not None)
     if budget and budget.limits["cost"] is not None and prices is None:
         raise UsageError(f"--max-cost: no prices for {model.name}; write them into models.yaml (gristmill init models)")
-    if budget:
-        model = Budgeted(model, budget)
-    if limits:
-        model = Limited(model, limits)
-    if calls:
-        model = Cached(model, calls)
-    if budget:
-        model = Charged(model, budget, prices or Prices())
+    if batches:
+        model = Cached(batches.model(model, prices or Prices()), batches.calls, counted=False)
+    else:
+        if budget:
+            model = Budgeted(model, budget)
+        if limits:
+            model = Limited(model, limits)
+        if calls:
+            model = Cached(model, calls)
+        if budget:
+            model = Charged(model, budget, prices or Prices())
     if spec in known and known[spec].sampling:
         model = Sampled(model, known[spec].sampling)
     return model

@@ -74,6 +74,18 @@ def curve(points: list[list[float]], threshold: float) -> str:
     return _svg(alt.layer(line, rule.mark_rule(color="var(--drop)", strokeDash=[4, 3]).encode(x="similarity:Q")), 150)
 
 
+def differences(rows: list[dict[str, Any]]) -> str:
+    """Differences with their intervals, one a line: {name, difference, low, high}; 0 is the line in the middle."""
+    names = [row["name"] for row in rows]
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
+    base = alt.Chart(alt.InlineData(rows)).encode(y=y)
+    x = alt.X("low:Q", title="difference of scores", axis=alt.Axis(format="+.0%", tickCount=5))
+    bars = base.mark_rule(color="var(--strong)", strokeWidth=2).encode(x=x, x2="high:Q")
+    dots = base.mark_point(color="var(--strong)", filled=True, size=45).encode(x="difference:Q")
+    zero = alt.Chart(alt.InlineData([{"zero": 0}])).mark_rule(color="var(--drop)", strokeDash=[4, 3])
+    return _svg(alt.layer(zero.encode(x="zero:Q"), bars, dots), 18 * len(rows) + 10)
+
+
 def _svg(chart: alt.LayerChart | alt.FacetChart | alt.Chart, height: int) -> str:
     """The chart as an `<svg>` without a fixed size; it is hidden from screen readers, whose text the caller gives."""
     spec = chart.properties(width=WIDTH, height=height, background="transparent", padding=4)

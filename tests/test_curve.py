@@ -1,0 +1,157 @@
+"""Curves: intervals that hold the truth, no figure beyond what the points say; trials that are run once."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gristmill.cli.main import run as command
+from gristmill.errors import UsageError
+from gristmill.plan.curve import Point, fit
+from gristmill.plan.subsets import longest, nested, rows_of, stratified
+from gristmill.plan.trial import trial
+from gristmill.run import Run
+
+SIZES = (100, 200, 400, 800, 1_600, 3_200)
+
+
+def points(ceiling: float, a: float, b: float, *, seed: int = 0, items: int = 500) -> list[Point]:
+    rng = np.random.default_rng(seed)
+    sizes = [n for n in SIZES for _ in range(3)]
+    return [Point(n, rng.binomial(items, ceiling - a * n**-b) / items, items) for n in sizes]
+
+
+def test_a_curve_that_bends_is_known_and_one_that_does_not_is_not() -> None:
+    bent = fit(points(0.8, 8.0, 0.7, items=3_000))
+    assert bent.ceiling.low <= 0.8 <= bent.ceiling.high < 0.87
+    assert bent.at_twice.low <= 0.8 - 8 * 6_400**-0.7 <= bent.at_twice.high
+    straight = fit(points(0.9, 1.2, 0.1))
+    assert straight.ceiling.high == 1 and straight.ceiling.high - straight.ceiling.low > 0.2
+
+
+def test_points_without_noise_give_the_curve_back() -> None:
+    exact = [Point(n, 0.7 - 2.0 * n**-0.5) for n in SIZES]
+    found = fit(exact)
+    assert found.ceiling.best == pytest.approx(0.7, abs=5e-3) and found.exponent.best == pytest.approx(0.5, abs=0.03)
+    assert found.verdict == "more data helps" or found.gain.high < 0.02
+
+
+def test_the_verdicts() -> None:
+    assert fit(points(0.6, 5, 0.8, items=5_000)).verdict == "saturated"
+    assert fit(points(0.9, 2.0, 0.3)).verdict == "more data helps"
+    assert fit(points(0.5, 0.4, 0.3, items=20)).verdict == "cannot tell"
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    rng, held = np.random.default_rng(3), 0
+    for seed in range(60):
+        b, ceiling = rng.uniform(0.2, 0.8), rng.uniform(0.5, 0.95)
+        a = ceiling * 0.7 * 100**b
+        found = fit(points(ceiling, a, b, seed=seed))
+        held += found.at_twice.low <= ceiling - a * 6_400**-b <= found.at_twice.high
+    assert held >= 54
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ([Point(n, 0.5) for n in (1, 2, 3)], "3 sizes"),
+        ([Point(n, 50.0) for n in (1, 2, 3, 4)], "shares from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_fitted(bad: list[Point], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        fit(bad)
+
+
+TRAINER = """
+import json, math
+from pathlib import Path
+LOG = Path(__file__).with_name("log")
+
+def train(data, seed):
+    n = len(Path(data).read_text().splitlines())
+    LOG.write_text((LOG.read_text() if LOG.exists() else "") + f"{n} {seed}\\n")
+    right = int(400 * (0.9 - 2 / math.sqrt(n + 8)))
+    return {"sums": [1] * right + [0] * (400 - right)}
+
+def broken(data, seed):
+    raise RuntimeError("out of\\nmemory")
+
+def odd(data, seed):
+    return {"sums": ["yes"]}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(TRAINER)
+    rows = [{"prompt": f"q{n}", "response": "a" * (n % 50 + 1), "tags": [f"t{n % 3}"]} for n in range(320)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        command(["curve", *arguments])
+    told = capsys.readouterr()
+    return int(end.value.code or 0), told.out, told.err
+
+
+def test_rows_are_trained_on_in_nested_subsets_each_trial_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["rows.jsonl", "--trainer", "mine.py:train", "--seeds", "2", "-o", "points.jsonl", "--json"]
+    code, out, err = cli(capsys, *asked)
+    assert code == 0, err
+    told = json.loads(out)["sums"]
+    assert told["at_most"][0] == pytest.approx(0.79, abs=0.02)
+    assert len((place / "log").read_text().splitlines()) == 12
+    assert json.loads(cli(capsys, *asked)[1])["sums"] == told
+    assert len((place / "log").read_text().splitlines()) == 12
+    code, out, _ = cli(capsys, "points.jsonl")
+    assert code == 0 and out.startswith("sums: ")
+    (place / "mine.py").write_text(TRAINER + "\n# another\n")
+    cli(capsys, *asked)
+    assert len((place / "log").read_text().splitlines()) == 24
+
+
+def test_a_command_is_a_trainer_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "t.py").write_text('import sys; print("so"); print(\'{"x": [1, 0, 0.5]}\')')
+    rows = rows_of("rows.jsonl")
+    assert trial(Run("run"), rows[:5], "python t.py {data} {seed}", 0, place / "trials") == {"x": [1, 0, 0.5]}
+    for command_, said in {
+        "python t.py": "must have {data}",
+        "nosuch {data}": "nosuch",
+        "false {data}": "exit 1",
+    }.items():
+        with pytest.raises(UsageError, match=said):
+            trial(Run("run"), rows[:5], command_, 0, place / "trials")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rows.jsonl", "--trainer", "mine.py:broken"], "RuntimeError: out of memory"),
+        (["rows.jsonl", "--trainer", "mine.py:odd"], "item 0 is 'yes'"),
+        (["rows.jsonl", "--trainer", "mine.py:none"], "no function 'none'"),
+        (["rows.jsonl", "--trainer", "none.py:f"], "no file none.py"),
+        (["rows.jsonl", "--trainer", "mine.py:train", "--sizes", "9,999"], "allowed are 1 to the 320"),
+        (["rows.jsonl"], "a point has n, score"),
+    ],
+)
+@pytest.mark.usefixtures("place")
+def test_bad_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    code, _, err = cli(capsys, *arguments)
+    assert code == 2 and said in err and err.strip().count("\n") == 0
+
+
+@pytest.mark.usefixtures("place")
+def test_subsets() -> None:
+    rows = rows_of("rows.jsonl")
+    order = nested(rows, 1)
+    assert order == nested(rows[::-1], 1) and order != nested(rows, 2)
+    held = stratified(rows, 30, 1, [row["tags"][0] for row in rows])
+    assert len(held) == 30 and all(sum(row["tags"] == [f"t{n}"] for row in held) == 10 for n in range(3))
+    assert {len(row["response"]) for row in longest(rows, 6)} == {50}
