@@ -30,7 +30,7 @@ from gristmill.generate.tally import Tally
 from gristmill.loop.asks import KINDS, Ask
 from gristmill.loop.clusters_table import UNCLUSTERED
 from gristmill.loop.counter import Done, Seed, Seen, Target, Task, asked_of, done, marks, result_of, target_of, verify
-from gristmill.loop.counter_inputs import index_of, mark_leaks, replayed, rows_made, suites
+from gristmill.loop.counter_inputs import index_of, mark_leaks, mined_from, replayed, rows_made, suites
 from gristmill.models.budget import Budget, Prices
 from gristmill.models.drive import finished
 from gristmill.models.protocol import Model
@@ -143,8 +143,8 @@ def counter_clusters(
     if (model is None) == (plan.made_by is None):
         raise UsageError("counter: name a model (-m) or a function (--with FILE.py:FUNCTION), one of them")
     started, stages = time.monotonic(), Stages(say)
-    files = suites(path, against, run)
-    making = _Making(clusters, index_of(files, clusters), score)
+    files, evals = suites(against, run), mined_from(path, run)
+    making = _Making(clusters, index_of(files, evals, clusters), score)
     targets = [target_of(cluster, plan.seed) for cluster in chosen]
     asking = Asking(Tally(prices or {}), goal, budget)
     stages.begin("counter", plan.n * len(chosen))
@@ -166,7 +166,7 @@ def counter_clusters(
     stop = asking.ended(len(rows), None, out)
     summary = _summary(chosen, plan, making, old, wanted) | {
         "clusters_file": str(path),
-        "against": files,
+        "against": files + evals,
         "verified_by": score.name if score else None,
         "stopped": str(stop) if stop else None,
         **asking.tally.summary(),

@@ -27,31 +27,42 @@ Row = dict[str, Any]
 Maker = Callable[[Row, int, int], Sequence[Mapping[str, Any]]]
 
 
-def suites(clusters: Path, against: Sequence[str], run: Run) -> list[str]:
-    """The files that counterexamples must not hold: those given, what the clusters were mined from, and every suite
-    evaluated in the run. Files that are not there any more are left out, unless they were given."""
-    there: list[str] = list(expand(list(against))) if against else []
-    for output in run.outputs():
-        if output.name == "mine" and Path(output.path) == clusters.resolve():
-            there += [path for path in output.params.get("files", ()) if Path(path).is_file()]
-    there += [path for path in registered(run) if Path(path).is_file()]
-    return list(dict.fromkeys(there))
+def suites(against: Sequence[str], run: Run) -> list[str]:
+    """The files that counterexamples must not hold: those given, and every suite evaluated in the run that is there."""
+    given: list[str] = list(expand(list(against))) if against else []
+    return list(dict.fromkeys([*given, *(path for path in registered(run) if Path(path).is_file())]))
 
 
-def index_of(paths: Sequence[str], clusters: Sequence[Row]) -> Index:
-    """The index of suites and of the clusters' own items, both halves."""
+def mined_from(clusters: Path, run: Run) -> list[str]:
+    """The evaluations that a table of clusters was mined from, as far as the run knows and they are there."""
+    made = [each for each in run.outputs() if each.name == "mine" and Path(each.path) == clusters.resolve()]
+    return [path for path in (made[-1].params.get("files", ()) if made else ()) if Path(path).is_file()]
+
+
+def index_of(paths: Sequence[str], evals: Sequence[str], clusters: Sequence[Row]) -> Index:
+    """The index of suites, of the prompts and references of evaluations (what a model said there is no item: answers
+    that are reasoned alike would all be leaks), and of the clusters' own items, both halves."""
     items = [
-        Item("clusters", number, name, text)
+        each
         for number, member in enumerate(member for cluster in clusters for member in cluster["members"])
-        for name, text in (("prompt", prompt_text(member)), ("reference", member["reference"] or ""))
-        if text.strip()
+        for each in _asked("clusters", number, member)
     ]
     for path in paths:
         for number, record, _ in raw_records(path):
             if isinstance(record, Bad):
                 raise UsageError(f"--against {path}: record {number} cannot be read: {record.reason}")
             items += items_of_record(dict(record), path, number)
+    for path in evals:
+        for batch in batches(path, answer="reference")[2]:
+            good = batch.filter(batch[BAD].is_null()).select(["prompt", "reference", "source_row"])
+            items += [each for row in good.to_pylist() for each in _asked(path, row["source_row"], row)]
     return build(items)
+
+
+def _asked(file: str, number: int, row: Row) -> list[Item]:
+    """The prompt and the reference of an item."""
+    texts = {"prompt": prompt_text(row), "reference": row["reference"] or ""}
+    return [Item(file, number, name, text) for name, text in texts.items() if text.strip()]
 
 
 _COMPARED = pa.schema([SCHEMAS["sample"].field(name) for name in ("id", "copy", "prompt", "response")] + list(DROPS))
