@@ -1,11 +1,11 @@
 """curator, its own OpenAI backend: no cache, no telemetry, no viewer, no display, limits out of the way.
 
-PROMPTS.jsonl OUT.parquet URL IN_FLIGHT; prints the seconds it took.
+PROMPTS.jsonl OUT.parquet URL IN_FLIGHT.
 """
 
 import json
 import sys
-import time
+from pathlib import Path
 
 from bespokelabs import curator
 from datasets import Dataset
@@ -25,7 +25,7 @@ class Asker(curator.LLM):
 
 def main() -> None:
     source, out, url, in_flight = sys.argv[1:]
-    with open(source) as lines:
+    with Path(source).open() as lines:
         prompts = Dataset.from_list([json.loads(line) for line in lines])
     params = {"base_url": url, "api_key": "none", "max_concurrent_requests": int(in_flight)}
     unlimited = {"max_requests_per_minute": 10**9, "max_tokens_per_minute": 10**12}
@@ -34,6 +34,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
     main()
-    print(time.monotonic() - started)

@@ -1,11 +1,11 @@
 """distilabel: one TextGeneration step, whose input batch is what it holds in flight; no cache, no raw answers kept.
 
-PROMPTS.jsonl OUT.parquet URL IN_FLIGHT; prints the seconds it took.
+PROMPTS.jsonl OUT.parquet URL IN_FLIGHT.
 """
 
 import json
 import sys
-import time
+from pathlib import Path
 
 from distilabel.models import OpenAILLM
 from distilabel.pipeline import Pipeline
@@ -15,7 +15,7 @@ from distilabel.steps.tasks import TextGeneration
 
 def main() -> None:
     source, out, url, in_flight = sys.argv[1:]
-    with open(source) as lines:
+    with Path(source).open() as lines:
         rows = [{"instruction": json.loads(line)["prompt"]} for line in lines]
     with Pipeline("calls") as pipeline:
         load = LoadDataFromDicts(data=rows, batch_size=int(in_flight))
@@ -30,6 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    started = time.monotonic()
     main()
-    print(time.monotonic() - started)
