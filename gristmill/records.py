@@ -62,6 +62,9 @@ SCHEMAS: dict[Kind, pa.Schema] = {
 }
 """The columns of each kind of row, in order. Scores, rules, slots and drops follow them."""
 
+EVAL = pa.schema([*SCHEMAS["sample"], ("suite", pa.large_string()), ("item", pa.large_string())])
+"""A sample that answers an item of an evaluation; scores follow. (`suite`, `item`) pairs the rows of two models."""
+
 DROPS = pa.schema(
     [
         ("drop_rule", pa.large_string()),

@@ -35,3 +35,24 @@ def test_sft_makes_chat_rows_and_asks_nothing_twice(tmp_path, capsys):
     again = main(Run(tmp_path / "run"), tmp_path / "out", model)
     assert "480 candidates of 480 calls, 480 of them answered before" in capsys.readouterr().out
     assert again["dropped"] == found["dropped"]
+
+
+def test_rollouts_make_groups_and_four_sets_of_them(tmp_path, capsys):
+    main = runpy.run_path(str(RECIPES / "rollouts.py"))["main"]
+    model = f"fake:{RECIPES / 'rollouts' / 'fake.yaml'}"
+    found = main(Run(tmp_path / "run"), tmp_path / "out", model)
+    assert "480 outputs to 60 problems, 0 of them answered before" in capsys.readouterr().out
+    assert [each["score"] for each in found["components"]] == ["accuracy", "completeness", "verification"]
+    assert found["components"][0]["share"] > 0.5  # correctness dominates, and not alone
+    assert not found["dominant"]
+
+    def rows(name):
+        return [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+
+    assert {tuple(row) for row in rows("sft")} == {("messages",)} and len(rows("sft")) > 50
+    assert {tuple(row) for row in rows("preference")} == {("prompt", "chosen", "rejected")}
+    assert {tuple(row) for row in rows("kto")} == {("prompt", "completion", "label")} and len(rows("kto")) == 480
+    assert len(rows("prompt")) == 60 - found["bands"]["easy"]
+
+    main(Run(tmp_path / "run"), tmp_path / "out", model)
+    assert "480 outputs to 60 problems, 480 of them answered before" in capsys.readouterr().out

@@ -64,6 +64,9 @@ def filter_command(
     against: Annotated[
         list[str] | None, typer.Option(metavar="EVAL...", help="Evaluation files that must not be in the data.")
     ] = None,
+    suites: Annotated[
+        bool, typer.Option("--suites/--no-suites", help="Also against every suite evaluated in the run.")
+    ] = True,
     minimum: Annotated[
         list[str] | None, typer.Option("--min", metavar="NAME=VALUE", help="Drop rows whose score is lower. Repeat.")
     ] = None,
@@ -107,6 +110,7 @@ def filter_command(
     """
     from gristmill.filter.pipeline import ALARMS, Settings, filter_files
     from gristmill.filter.rules_file import rules_named
+    from gristmill.loop.suite import registered
     from gristmill.progress import shown
     from gristmill.run import Run
     from gristmill.runner import use_runner
@@ -144,6 +148,9 @@ def filter_command(
         memory = Run(run)
     else:
         raise UsageError("filter: no IN; name files, or an earlier filter with --from-run DIR")
+    held = registered(memory)
+    against = [each for each in settings.against if each not in held]
+    settings = replace(settings, against=[*against, *held] if suites else against)
     with shown() as say:
         summary = filter_files(inputs, out, settings, run=memory, before=before, force=force, say=say)
     typer.echo(json.dumps(summary) if as_json else printed(summary, out, settings))

@@ -17,13 +17,14 @@ KINDS = {
     "models": "endpoints, prices, limits (models.yaml)",
     "judge": "a rubric that a model scores by (score --with judge:FILE)",
     "reward": "scores, weights and gates (rollout --reward)",
+    "suite": "items, scores and slices to evaluate a model on (eval)",
 }
 
 
 def init(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward, library:NAME or op:NAME."),
+        typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward, suite, library:…, op:…."),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,

@@ -14,21 +14,27 @@ import typer
 
 from gristmill import __version__
 from gristmill.cli.ablate import ablate
+from gristmill.cli.audit import audit
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
 from gristmill.cli.curve import curve
 from gristmill.cli.demo import demo
+from gristmill.cli.eval import eval_command
 from gristmill.cli.export import export
 from gristmill.cli.filter import filter_command
 from gristmill.cli.gap import gap
+from gristmill.cli.gate import gate_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.mine import mine
 from gristmill.cli.pick import pick
 from gristmill.cli.plan import efficiency, plan
 from gristmill.cli.rollout import rollout
 from gristmill.cli.runs import runs
 from gristmill.cli.score import score
 from gristmill.cli.show import show
+from gristmill.cli.tiny import tiny
+from gristmill.cli.train import train
 from gristmill.cli.transform import transform
 from gristmill.cli.vote import vote
 from gristmill.cli.weights import weights
@@ -64,13 +70,19 @@ app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
 app.command("export")(export)
+app.command("audit")(audit)
+app.command("eval")(eval_command)
+app.command("gate")(gate_command)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
+app.command("mine")(mine)
 app.command("weights")(weights)
 app.command("plan")(plan)
 app.command("efficiency")(efficiency)
 app.command("curve")(curve)
 app.command("ablate")(ablate)
+app.command("train")(train)
+app.command("tiny")(tiny)
 app.command("why")(why)
 app.command("show")(show)
 app.command("runs")(runs)
@@ -125,7 +137,7 @@ def _end_at_once(message: str, code: int) -> None:
     os._exit(code)
 
 
-_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact"}
+_SWITCHES = {"--force", "--json", "--keep-unjudged", "--exact", "--no-exact", "--suites", "--no-suites"}
 
 
 def _spread(arguments: list[str]) -> list[str]:

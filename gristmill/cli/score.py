@@ -35,6 +35,9 @@ def score(
     allow_weak_sandbox: Annotated[
         bool, typer.Option("--allow-weak-sandbox", help="Let `code` run programs where no sandbox can be had.")
     ] = False,
+    strict_gold: Annotated[
+        bool, typer.Option("--strict-gold", help="First check every reference; exit 1 naming those of no use.")
+    ] = False,
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where verdicts are remembered.")] = Path(
         "gristmill-run"
     ),
@@ -62,6 +65,7 @@ def score(
             limit=limit,
             max_bad=share("--max-bad", max_bad, zero=True),
             max_failures=share("--max-failures", max_failures, zero=True),
+            strict_gold=strict_gold,
             force=force,
             say=say,
         )

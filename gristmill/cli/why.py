@@ -15,7 +15,11 @@ Row = dict[str, Any]
 
 def why(
     row: Annotated[
-        str, typer.Argument(metavar="ROW", help="An id, a beginning of one, ID#COPY, or FILE:N (row N of it, from 0).")
+        str,
+        typer.Argument(
+            metavar="ROW",
+            help="An id, a beginning of one, ID#COPY, FILE:N (row N of it, from 0), or a model's directory.",
+        ),
     ],
     run: Annotated[
         Path, typer.Option("--run", metavar="DIR", help="A run, or an output directory of gristmill filter.")
@@ -23,20 +27,55 @@ def why(
     full: Annotated[bool, typer.Option("--full", help="Do not cut long texts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Tell why a row was kept or dropped: its source, every measure, the row it lost to."""
+    """Tell why a row was kept or dropped: its source, every measure, the row it lost to. Of a model, its rows."""
     import json
 
     from gristmill.cli.terminal import show_lines
     from gristmill.explain import history
     from gristmill.ledger import is_run
     from gristmill.lineage import across
+    from gristmill.train.record import is_model, told
 
+    if is_model(Path(row)):
+        made = told(Path(row))
+        if as_json:
+            typer.echo(json.dumps(made, default=str))
+        else:
+            show_lines(model_lines(row, made))
+        return
     across_steps = is_run(run)
     known = across(run, row) if across_steps else history(run, row)
     if as_json:
         typer.echo(json.dumps(known, default=str))
     else:
         show_lines(run_lines(known, full=full) if across_steps else lines(known, full=full))
+
+
+def model_lines(name: str, made: Row) -> list[Text | str]:
+    """What a model was made of (`train.record.told`) as lines for a terminal."""
+    from rich.text import Text
+
+    from gristmill.cli.terminal import title
+    from gristmill.wording import visible
+
+    data = made.get("data")
+    if not data:  # made by `gristmill tiny`
+        recipe = made.get("recipe") or {}
+        return [Text(f"{name}: {made['method']}", style="bold"), visible(f"  {recipe}", one_line=True)]
+    base = made["base"]
+    out: list[Text | str] = [Text(f"{name}: {made['method']} of {base['model']}", style="bold green")]
+    told = {key: value for key, value in made["settings"].items() if value not in (None, {})}
+    out.append(visible(f"  {told}", one_line=True))
+    out.append(f"  begun with weights {base['content'][:16]}, in {base['path']}")
+    out.append(f"  {data['rows']:,} rows, as the trainer read them {data['hash'][:16]}")
+    out.append(title(f"its rows, in {data['run']}"))
+    for step in made["steps"]:
+        when = step["created"][:19].replace("T", " ")
+        line = f"  {when}  {step['name']}  {step['key'][:8]}  {step['rows']:,} rows, from {', '.join(step['inputs'])}"
+        out.append(visible(line, one_line=True))
+    if not made["steps"]:
+        out.append("  that run is not there any more")
+    return [*out, f"one of them: gristmill why ID --run {data['run']}"]
 
 
 def run_lines(known: Row, *, full: bool = False) -> list[Text | str]:

@@ -55,12 +55,10 @@ def export_files(
     started, stages = time.monotonic(), Stages(say)
     with space_wanted("the output", out), beside(out) as partial:
         stages.begin("export")
-        try:
-            written = _written(paths, to, partial / out.name, reasoning, columns, limit, tools=False)
-        except _HasTools:
-            written = _written(paths, to, partial / out.name, reasoning, columns, limit, tools=True)
+        written = write_rows(
+            paths, to, partial / out.name, reasoning=reasoning, columns=columns, limit=limit, max_bad=max_bad
+        )
         rows, bad = written.facts.rows, written.bad
-        check_bad(bad, rows + bad, max_bad, first=written.first[0] if written.first else None)
         if rows < made.least:
             raise UsageError(f"export: {rows} rows, and {to} takes {made.least} at least; mill more")
         stages.end(f"{rows:>11,} rows")
@@ -87,8 +85,8 @@ class _HasTools(Exception):
     """A row has tools, so every row must have the key."""
 
 
-class _Written:
-    """What a pass wrote."""
+class Written:
+    """What a pass wrote: `facts` of the rows, how many were set aside (`bad`), by reason, and the first of them."""
 
     def __init__(self) -> None:
         self.facts = Facts()
@@ -104,6 +102,30 @@ class _Written:
             self.first.append({"source_file": row["source_file"], "source_row": row["source_row"], BAD: reason})
 
 
+def write_rows(
+    paths: str | Sequence[str],
+    to: str,
+    file: Path,
+    *,
+    reasoning: Reasoning = "think",
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    max_bad: float = 0.01,
+) -> Written:
+    """Write the rows of `paths` to `file` as the format `to` has them; `export_files` without its account of it.
+
+    Raises UsageError for a kind of rows that the format does not take, BadInput for more rows that cannot be written
+    than `max_bad` allows.
+    """
+    try:
+        written = _written(paths, to, file, reasoning, columns, limit, tools=False)
+    except _HasTools:
+        written = _written(paths, to, file, reasoning, columns, limit, tools=True)
+    rows, bad = written.facts.rows, written.bad
+    check_bad(bad, rows + bad, max_bad, first=written.first[0] if written.first else None)
+    return written
+
+
 def _written(
     paths: str | Sequence[str],
     to: str,
@@ -113,12 +135,12 @@ def _written(
     limit: int | None,
     *,
     tools: bool,
-) -> _Written:
-    made, written = FORMATS[to], _Written()
+) -> Written:
+    made, written = FORMATS[to], Written()
     answers = "response" if "sample" in made.kinds and "prompt" not in made.kinds else "reference"
     kind, _, read = batches(paths, columns=columns, answer=answers, limit=limit)  # type: ignore[arg-type]
     if kind not in made.kinds:
-        raise UsageError(f"export --to {to}: these are {kind} rows; it takes {' or '.join(made.kinds)} rows")
+        raise UsageError(f"{to}: these are {kind} rows; it takes {' or '.join(made.kinds)} rows")
 
     def rows() -> Iterator[dict[str, Any]]:
         for batch in read:

@@ -116,13 +116,14 @@ class Local:
     """The weights at `path`, a directory or a name in the Hugging Face cache. Loaded when they are first asked.
 
     `device` is `cuda` where there is one, else `cpu`; `dtype` a name of torch's, by default float32 on a CPU and the
-    weights' own on a GPU. Raises UsageError where the extra `train` is not installed, and for what holds no weights.
+    weights' own on a GPU; `name` how people call it, `hf:` and the path if left out. Raises UsageError where the extra
+    `train` is not installed, and for what holds no weights.
     """
 
-    def __init__(self, path: str, *, device: str | None = None, dtype: str | None = None):
+    def __init__(self, path: str, *, device: str | None = None, dtype: str | None = None, name: str = ""):
         if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
             raise UsageError(f"hf:{path}: needs torch and transformers: pip install 'gristmill[train]'")
-        self.name = f"hf:{path}"
+        self.name = name or f"hf:{path}"
         self.device, self.dtype = device, dtype
         self._directory = directory_of(path)
         self.identity = f"hf:{content_of(self._directory)}"

@@ -1,7 +1,7 @@
 """From a name to a Model that is ready to use: limits, budget, ledger and all.
 
-MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local weights) or `fake:FILE.yaml`. In
-`models.yaml`, several providers side by side:
+MODEL is `http://HOST:PORT/v1#NAME`, an alias in `models.yaml`, `hf:PATH` (local weights), `tiny` (the embedded
+model) or `fake:FILE.yaml`. In `models.yaml`, several providers side by side:
 
     models:
       - alias: judge-a
@@ -147,6 +147,11 @@ def base_model(
         from gristmill.models.local import Local
 
         return Local(spec.removeprefix("hf:")), None
+    if spec == "tiny" and spec not in known:
+        from gristmill.models.local import Local
+        from gristmill.train.tiny.make import tiny
+
+        return Local(str(tiny()), name="tiny"), None
     if spec in known and known[spec].url:
         entry = known[spec]
         url, name = entry.url or "", entry.model or entry.alias
@@ -159,8 +164,9 @@ def base_model(
             )
         entry, identity = Entry(alias=name), None
     else:
-        aliases = f"an alias of models.yaml ({', '.join(known)})" if known else "an alias of models.yaml (none is here)"
-        raise UsageError(f"model {spec}: allowed are http://HOST:PORT/v1#NAME, {aliases}, hf:PATH, fake:FILE.yaml")
+        aliases = f"an alias of models.yaml ({', '.join(known) or 'none is here'})"
+        allowed = f"http://HOST:PORT/v1#NAME, {aliases}, hf:PATH, tiny, fake:FILE.yaml"
+        raise UsageError(f"model {spec}: allowed are {allowed}")
     endpoint = Endpoint(
         url, name, name=entry.alias, identity=identity, key_env=entry.key_env, timeout=timeout or entry.limits.timeout
     )

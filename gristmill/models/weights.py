@@ -24,8 +24,9 @@ _TRAINING = (
     "all_results",
     "train_results",
     "eval_results",
+    "gristmill",
 )
-"""What trainers leave beside it."""
+"""What trainers, and we, leave beside it."""
 
 
 class Weights(NamedTuple):

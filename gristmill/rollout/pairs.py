@@ -49,13 +49,13 @@ def pick_pairs(
         if not made:
             unpaired["other_model"] += 1
         rows += [_pair(told[r], told[w], float(values[r] - values[w])) for r, w in made]
-    lengths_of = np.array([[len(row["chosen"]), len(row["rejected"])] for row in rows]).reshape(-1, 2)
+    longer = [len(row["chosen"]) > len(row["rejected"]) for row in rows if len(row["chosen"]) != len(row["rejected"])]
     stale = Counter(row["policy"] for row in rows if policy is not None and row["policy"] != policy)
     return pa.Table.from_batches([batch_of(rows, SCHEMAS["preference"])]), {
         "prompts": len(rollouts.members()),
         "pairs": len(rows),
         "prompts_without_pair": dict(unpaired),
-        "longer_is_chosen": float((lengths_of[:, 0] > lengths_of[:, 1]).mean()) if rows else None,
+        "longer_is_chosen": sum(longer) / len(longer) if longer else None,
         "policies": dict(Counter(row["policy"] for row in rows)),
         "other_policy": stale.total(),
     }

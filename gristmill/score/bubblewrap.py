@@ -18,8 +18,9 @@ from gristmill.score.sandboxed.runner import Limits
 
 NAME = "bubblewrap"
 PACKAGE = Path(__file__).parent / "sandboxed"
-BOOT = "import sys; sys.path.insert(0, {!r}); from sandboxed.{} import main; main()"
-VISIBLE = "import sys; sys.path.insert(0, {!r}); from sandboxed.isolation import visible; print(*visible(), sep='\\n')"
+BOOT = "import sys; sys.path.append({!r}); from sandboxed.{} import main; main()"
+VISIBLE = "import sys; sys.path.append({!r}); from sandboxed.isolation import visible; print(*visible(), sep='\\n')"
+"""Behind the library's own path: `math` and `code` are modules beside `sandboxed` too."""
 PYTHON = ("-S", "-s", "-P", "-B", "-c")
 """No site packages, no path of the user's or of the current directory, no compiled files."""
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from gristmill.score.score import Item, Score, Verdict, each
+from gristmill.score.score import Item, Score, Verdict, each, itself
 from gristmill.score.sentences import sentences
 from gristmill.score.text import NO_REFERENCE, answer_of
 
@@ -50,7 +50,8 @@ def choice() -> Score:
     0 `wrong` for another; `unparseable_answer` where it chooses none or several, `unparseable_gold` where the reference
     is no option. Options are read from the question, one a line (`A. dogs`); without them any letter may be one.
     """
-    return Score("choice", "1", partial(each, _choice))
+    judge = partial(each, _choice)
+    return Score("choice", "1", judge, gold=partial(itself, judge))
 
 
 def _choice(item: Item) -> Verdict:

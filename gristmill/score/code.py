@@ -20,7 +20,7 @@ import orjson
 from gristmill.errors import UsageError
 from gristmill.score.sandbox import NONE, STRONG, shared
 from gristmill.score.sandboxed.runner import Limits
-from gristmill.score.score import Item, Score, Verdict
+from gristmill.score.score import Item, Score, Verdict, each
 
 FENCE = re.compile(r"^([ \t]*)```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 PYTHON = frozenset({"", "python", "python3", "py", "py3"})
@@ -47,7 +47,17 @@ def code(*, deadline: float = 5, memory: int = 1024, weak: bool = False, workers
     count = workers or os.cpu_count() or 1
     isolation = shared(limits, count, modes).isolation
     judge = partial(_judge, (limits, count, (isolation,)), deadline)
-    return Score("code", VERSION, judge, {"deadline": deadline, "memory": memory, "isolation": isolation})
+    parameters = {"deadline": deadline, "memory": memory, "isolation": isolation}
+    return Score("code", VERSION, judge, parameters, gold=partial(each, _gold))
+
+
+def _gold(item: Item) -> Verdict:
+    """Whether a reference holds tests; they are not run, for there is no program."""
+    try:
+        _tests(item.reference)
+    except ValueError as error:
+        return Verdict(None, "unparseable_gold", str(error))
+    return Verdict(1.0, "correct")
 
 
 def _judge(settings: tuple[Limits, int, tuple[str, ...]], deadline: float, items: Sequence[Item]) -> list[Verdict]:

@@ -14,7 +14,7 @@ import unicodedata
 from collections import deque
 from functools import partial
 
-from gristmill.score.score import Item, Score, Verdict, each
+from gristmill.score.score import Item, Score, Verdict, each, itself
 from gristmill.score.text import NO_REFERENCE, SHOWN, answer_of
 
 _SAID = re.compile(r"(?im)\banswer\s+(?:is|would be|was)\s*:?|^[ \t>*_#]*(?:final\s+answer|answer|a)[ \t*_]*[:=]")
@@ -26,7 +26,8 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
 def answer() -> Score:
     """1 `correct` if the final answer is that of the reference, as text; else 0 `wrong`. An empty response is
     `unparseable_answer`, an empty reference `unparseable_gold`."""
-    return Score("answer", "1", partial(each, _answer))
+    judge = partial(each, _answer)
+    return Score("answer", "1", judge, gold=partial(itself, judge))
 
 
 def _answer(item: Item) -> Verdict:

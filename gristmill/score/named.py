@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -33,9 +34,11 @@ SCORES = {
     "judge": "gristmill.score.judge:judges",
     "language": "gristmill.score.text:language",
     "length": "gristmill.score.text:length",
+    "math": "gristmill.score.math:math",
     "readability": "gristmill.score.readability:readability",
     "regex": "gristmill.score.text:regex",
     "structure": "gristmill.score.structure:structure",
+    "tiny": "gristmill.train.tiny.answer:tiny",
 }
 """The shipped scores: where the function is that builds each of them."""
 
@@ -76,6 +79,17 @@ def scores(spec: str, **parameters: Any) -> list[Score]:
     if len(found) > 1:
         raise UsageError(f"score {spec}: name={renamed} for several axes; name an axis as well: axis={found[0].name}")
     return [replace(found[0], name=_usable(spec, renamed))]
+
+
+def beside(path: Path, spec: str) -> str:
+    """The score that a YAML file names, with a file that lies beside `path` under its full name."""
+    head, comma, rest = spec.partition(",")
+    name, colon, argument = head.partition(":")
+    if name.endswith(".py") and (path.parent / name).is_file():
+        name = str(path.parent / name)
+    elif argument and (path.parent / argument).is_file():
+        argument = str(path.parent / argument)
+    return f"{name}{colon}{argument}{comma}{rest}"
 
 
 def _built(

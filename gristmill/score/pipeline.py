@@ -26,6 +26,7 @@ from gristmill.progress import Stages
 from gristmill.records import Kind
 from gristmill.run import Run, peak_rss_mb
 from gristmill.score.cache import Scores, cached
+from gristmill.score.gold import check_golds
 from gristmill.score.score import Item, Score, Verdict
 
 READ = ("response", "reference", "prompt", "reasoning", "meta")
@@ -59,6 +60,7 @@ def score_files(
     limit: int | None = None,
     max_bad: float = 0.01,
     max_failures: float = 0.1,
+    strict_gold: bool = False,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -66,7 +68,8 @@ def score_files(
 
     The answer of question/answer rows is their reference. Rows that an earlier filter dropped are left out. Returns the
     summary. Raises BadInput for too many bad rows, UsageError for rows without a response, Refused, with the file
-    written, where more than the share `max_failures` of a judge's calls failed.
+    written, where more than the share `max_failures` of a judge's calls failed. With `strict_gold` the references are
+    judged first: Refused, with nothing written, if a score cannot use one.
     """
     check_replaceable(out, "score", force=force)
     names = [score.name for score in scores]
@@ -75,6 +78,9 @@ def score_files(
     started = time.monotonic()
     stages, cache = Stages(say), Scores(run.path)
     ready = [cached(score, cache) for score in scores]
+    if strict_gold:
+        read_first = batches(paths, columns=columns, answer="reference", limit=limit)[2]
+        check_golds(scores, (_placed(BadRows().set_aside(batch)) for batch in read_first))
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     _check_kind(kind, scores)
     tallies = [Tally(score) for score in scores]
@@ -189,6 +195,12 @@ class BadRows:
         if bad.num_rows and len(self.first) < BAD_SHOWN:
             self.first += bad.select(["source_file", "source_row", BAD]).to_pylist()[: BAD_SHOWN - len(self.first)]
         return batch.filter(batch[BAD].is_null())
+
+
+def _placed(rows: pa.RecordBatch) -> tuple[list[str], list[Item]]:
+    """Where each row is, and the rows as items."""
+    places = zip(rows["source_file"].to_pylist(), rows["source_row"].to_pylist(), strict=True)
+    return [f"{file}:{row}" for file, row in places], items_of(rows)
 
 
 def _check_kind(kind: Kind, scores: Sequence[Score]) -> None:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gristmill.errors import UsageError
 from gristmill.score.cache import Scores, cached
+from gristmill.score.named import beside
 from gristmill.score.named import score as named
 from gristmill.score.normalize import Way, normalized
 from gristmill.score.score import Item, Score, Verdict
@@ -200,17 +201,6 @@ def read_reward(path: str | Path) -> Reward:
             raise UsageError(f"{where}: a gate is passed or not; leave out weight, normalize, clip and over")
         if entry.clip and entry.clip[0] >= entry.clip[1]:
             raise UsageError(f"{where}: clip {list(entry.clip)}; allowed: a lower and a greater bound")
-        made = named(_beside(Path(path), entry.score))
+        made = named(beside(Path(path), entry.score))
         components.append(Component(made, entry.weight, gate, entry.clip, entry.normalize, entry.over, entry.required))
     return Reward(tuple(components), entries.name, entries.templates, entries.failed)
-
-
-def _beside(path: Path, spec: str) -> str:
-    """The score of a reward file, with a file that lies beside it under its full name."""
-    head, comma, rest = spec.partition(",")
-    name, colon, argument = head.partition(":")
-    if name.endswith(".py") and (path.parent / name).is_file():
-        name = str(path.parent / name)
-    elif argument and (path.parent / argument).is_file():
-        argument = str(path.parent / argument)
-    return f"{name}{colon}{argument}{comma}{rest}"

@@ -10,7 +10,7 @@ Not covered: which scores there are (`named.py`), columns of tables (`pipeline.p
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol
@@ -70,7 +70,8 @@ class Score:
 
     `version` changes when the same item may be judged otherwise, `parameters` are what the caller set, and `reads`
     names the fields of `meta` that are looked at, None for all (prompt, response, reasoning and reference always may
-    be). A `pairwise` score compares an item's response with its `other`. `report` makes an empty report.
+    be). A `pairwise` score compares an item's response with its `other`. `report` makes an empty report. `gold` judges
+    the references alone: 1 for one that the score can use.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Score:
     reads: Sequence[str] | None = ()
     pairwise: bool = False
     report: Callable[[], Report] | None = None
+    gold: Judge | None = None
 
     def __call__(self, items: Sequence[Item]) -> list[Verdict]:
         """A verdict for each item; one without a response is `no_response`. Raises ValueError for a judge that gives
@@ -130,3 +132,8 @@ def _checked(verdict: Verdict) -> Verdict:
 def each(judge: Callable[[Item], Verdict], items: Sequence[Item]) -> list[Verdict]:
     """The verdict of a function of one item on each; `partial(each, fn)` makes a judge of it."""
     return [judge(item) for item in items]
+
+
+def itself(judge: Judge, items: Sequence[Item]) -> Sequence[Verdict]:
+    """The verdict of a judge on each reference given as the response: a `gold` for verifiers that it fits."""
+    return judge([replace(item, response=item.reference or "") for item in items])

@@ -32,7 +32,7 @@ def answer_of(item: Item) -> str:
 
 def exact() -> Score:
     """1 `correct` if the response is the reference, but for white space around both; else 0 `wrong`."""
-    return Score("exact", "2", partial(each, _exact))
+    return Score("exact", "2", partial(each, _exact), gold=partial(each, _is_there))
 
 
 def _exact(item: Item) -> Verdict:
@@ -40,6 +40,10 @@ def _exact(item: Item) -> Verdict:
         return NO_REFERENCE
     same = answer_of(item) == item.reference.strip()
     return Verdict(float(same), "correct" if same else "wrong")
+
+
+def _is_there(item: Item) -> Verdict:
+    return Verdict(1.0, "correct") if item.reference and item.reference.strip() else NO_REFERENCE
 
 
 def contains(argument: str | None = None, *, case: bool = True) -> Score:

@@ -1,0 +1,86 @@
+"""`gristmill tiny`: the embedded model, and rows of the world it lives in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gristmill.cli.filter import pairs, share
+from gristmill.errors import UsageError
+
+if TYPE_CHECKING:
+    from gristmill.train.tiny.world import Mix
+
+
+def tiny(
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A directory; with --data a .parquet file.")],
+    data: Annotated[int | None, typer.Option(min=1, metavar="N", help="Write N rows of its world instead.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides all that is drawn.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=0, help="Steps of training, of 32 rows; default 500.")] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Rows to train on; default 8,000.")] = None,
+    lacking: Annotated[
+        list[str] | None, typer.Option(metavar="TAG=SHARE", help="Leave out: borrow=0.98. Repeat.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="SLICE=VALUE", help="borrow=yes, digits=2. Repeat.")] = None,
+    forms: Annotated[str | None, typer.Option(metavar="NAMES", help="Of hash, plain, json; default all.")] = None,
+    asks: Annotated[str, typer.Option(metavar="NAMES", help="What prompts ask for: open, steps, direct.")] = "open",
+    reasoning: Annotated[float, typer.Option(min=0, max=1, help="Share of open answers that show steps.")] = 1.0,
+    test: Annotated[bool, typer.Option("--test", help="Of the part held out from training.")] = False,
+    answers: Annotated[bool, typer.Option("--answers", help="Samples with right answers, not prompts.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
+) -> None:
+    """Train the embedded model from nothing, or write rows of its world: sums whose truth and slices are known."""
+    mix = _mix(lacking, only, forms, asks)
+    if data is None:
+        if test or answers:
+            raise UsageError("tiny --test and --answers are about rows: add --data N")
+        _train(out, mix, seed, steps, rows, reasoning, force=force)
+    elif steps is not None or rows is not None:
+        raise UsageError("tiny --data N writes rows and trains nothing: leave out --steps and --rows")
+    else:
+        part = "test" if test else "train"
+        _write(out, data, answers, seed=seed, part=part, mix=mix, reasoning=reasoning, force=force)
+
+
+def _write(out: Path, n: int, answers: bool, *, reasoning: float, force: bool, **drawn: Any) -> None:
+    from gristmill.beside import beside
+    from gristmill.parquet import RowWriter, check_replaceable, marked
+    from gristmill.train.tiny.world import rows, schema
+
+    check_replaceable(out, "tiny", force=force)
+    with beside(out) as partial:
+        with RowWriter(partial / out.name, marked(schema(answers))) as file:
+            for number, row in enumerate(rows(n, reasoning=reasoning if answers else None, **drawn)):
+                file.write({**row, "source_file": "tiny", "source_row": number})
+        (partial / out.name).replace(out)
+    typer.echo(f"{n:,} rows in {out}")
+
+
+def _train(
+    out: Path, mix: Mix, seed: int, steps: int | None, rows: int | None, reasoning: float, *, force: bool
+) -> None:
+    from gristmill.progress import Stages, shown
+    from gristmill.train.tiny.make import ABOUT, Recipe, make
+
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / ABOUT).exists() and not force:
+        raise UsageError(f"-o {out}: exists, and is no model that gristmill made; name another, or add --force")
+    given = {"steps": steps, "rows": rows}
+    recipe = Recipe(seed=seed, mix=mix, reasoning=reasoning, **{k: v for k, v in given.items() if v is not None})
+
+    with shown() as say:
+        stages = Stages(say)
+        stages.begin("tiny", recipe.steps * 32)
+        losses = make(out, recipe)
+        stages.end(f"{recipe.steps * 32:>11,} rows", f"loss {losses[-1]:.3f}" if losses else "")
+    typer.echo(f"a model in {out}: -m hf:{out}")
+
+
+def _mix(lacking: list[str] | None, only: list[str] | None, forms: str | None, asks: str) -> Mix:
+    from gristmill.train.tiny.world import Mix
+
+    left_out = {tag: share(f"--lacking {tag}", value, zero=True) for tag, value in pairs("--lacking", lacking).items()}
+    more: dict[str, Any] = {"forms": dict.fromkeys(forms.split(","), 1.0)} if forms else {}
+    return Mix(asks=dict.fromkeys(asks.split(","), 1.0), only=pairs("--only", only), lacking=left_out, **more)
