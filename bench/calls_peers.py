@@ -1,7 +1,7 @@
 """Model calls a second, against peers: `python bench/calls_peers.py [IN_FLIGHT [TURNS]]`.
 
 `gristmill generate` as in `calls_speed.py` (20,000 prompts; ledger, parsing, Parquet), AsyncOpenAI in a plain loop,
-with either of its HTTP clients, distilabel and curator, all against the mock server with a fixed 200 ms and 1,000 in flight.
+with either of its HTTP clients, distilabel and curator, against the mock server with a fixed 200 ms, 1,000 in flight.
 Slow peers get fewer prompts. Peers are installed into `.bench/`; their caches are off and go to a directory that is
 thrown away. They run in turn, three times, since the machine may be shared; a ratio is of one turn, the median counts.
 

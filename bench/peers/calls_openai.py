@@ -14,7 +14,7 @@ from openai import AsyncOpenAI, DefaultAioHttpClient
 async def main() -> None:
     source, out, url, in_flight, *other = sys.argv[1:]
     http = DefaultAioHttpClient() if other else None
-    # Its own 5 s for a connection are not enough for 1,000 at once on a busy machine: the whole loop ends with an error.
+    # Its own 5 s for a connection are too short for 1,000 at once on a busy machine: one error ends the loop.
     client = AsyncOpenAI(base_url=url, api_key="none", http_client=http, timeout=600)
     turn = asyncio.Semaphore(int(in_flight))
     with Path(source).open() as lines, Path(out).open("w") as answers:
