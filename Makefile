@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-train lint bench
+.PHONY: demo test test-server lint bench
 
 demo: $(VENV)/.installed
 	$(BIN)/gristmill demo -o gristmill-demo
@@ -14,6 +15,10 @@ test: $(VENV)/.installed
 # What needs torch (skipped by `test` where it is absent): the embedded model and TRL's trainers, on this machine's CPU.
 test-train: $(VENV)/.installed-train
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_tiny_model.py tests/test_trl.py tests/test_local.py
+# What needs a real server (skipped by `test` where it is absent): `transformers serve` with a tiny model.
+test-server: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' 'transformers[serving]'
+	$(BIN)/python -m pytest -n 0 tests/test_real_server.py tests/test_served.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
