@@ -127,7 +127,7 @@ def _round(
     counters = place / "counters.parquet"
     made = _countered(file, chosen, known, clusters, counters, run, say)
     data = place / "train.parquet"
-    mixed = _mixed(file, counters, data, index_of(suites(clusters, [], run), known), run)
+    mixed = _mixed(file, counters, data, index_of(suites([], run), [str(evals)], known), run)
     candidate = place / "model"
     _trained(file, model, data, candidate, run, say)
     base_evals, new_evals = place / "gate-before.parquet", place / "gate-after.parquet"
