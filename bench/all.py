@@ -7,7 +7,7 @@ from pathlib import Path
 BENCHES = [
     *("rules", "near_quality", "contamination", "diversity", "balance", "reading", "code_quality"),
     *("near_speed", "filter_speed", "calls_speed", "killed", "sandbox_speed", "templates_memory", "two_nodes"),
-    *("score_math", "score_cache", "gap_alarm", "gate_power", "curve_coverage", "ablate_claims"),
+    *("score_math", "score_cache", "gap_alarm", "gate_power", "curve_coverage", "ablate_claims", "mining_recall"),
 ]
 
 
