@@ -6,7 +6,16 @@ from pathlib import Path
 
 BENCHES = [
     *("rules", "near_quality", "contamination", "diversity", "balance", "reading", "code_quality"),
-    *("near_speed", "filter_speed", "calls_speed", "killed", "sandbox_speed", "templates_memory", "two_nodes"),
+    *(
+        "near_speed",
+        "filter_speed",
+        "calls_speed",
+        "calls_peers",
+        "killed",
+        "sandbox_speed",
+        "templates_memory",
+        "two_nodes",
+    ),
     *("score_math", "score_cache", "gap_alarm", "gate_power", "curve_coverage", "ablate_claims", "mining_recall"),
 ]
 

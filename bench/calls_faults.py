@@ -18,15 +18,10 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from calls_speed import prompts
 from data import table
 
 from gristmill.models.mock import mock_server
-
-
-def prompts(place: Path, count: int) -> Path:
-    path = place / f"prompts_{count}.jsonl"
-    path.write_text("".join(json.dumps({"prompt": f"Question number {n}: why?"}) + "\n" for n in range(count)))
-    return path
 
 
 def command(source: Path, url: str, place: Path, name: str, *flags: str) -> list[str]:

@@ -13,11 +13,11 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from data import ROOT, rows
+from data import rows
+from installed import PLACE
 
 from gristmill.records import SCHEMAS, row_id
 
-PLACE = ROOT / ".bench"
 POOL = 200_000
 """Earlier rows that copies are drawn from."""
 PART = 50_000

@@ -11,35 +11,23 @@ import resource
 import subprocess
 import sys
 import time
-import venv
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from data import ROOT, table
-from grown import PLACE, samples
+from grown import samples
+from installed import PLACE, python_of
 
 PEERS = {"rensa": ["rensa"], "datasketch": ["datasketch"], "datatrove": ["datatrove[processing]", "spacy"]}
 TARGETS = {"rensa": 1.0, "datasketch": 8.0, "datatrove": 30.0}
-
-
-def python_of(peer: str) -> str:
-    """The interpreter of a peer's own environment, made on first use."""
-    if peer == "gristmill":
-        return sys.executable
-    folder = PLACE / peer
-    if not (folder / "installed").exists():
-        venv.create(folder, with_pip=True)
-        pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "pyarrow", *PEERS[peer]], check=True)
-        (folder / "installed").touch()
-    return str(folder / "bin" / "python")
 
 
 def run(peer: str, source: str) -> dict[str, float]:
     """One whole process: wall and CPU seconds, peak memory in MiB, and the rows it removed."""
     out = PLACE / f"out_{peer}"
     subprocess.run(["rm", "-rf", str(out)], check=True)
-    command = [python_of(peer), str(ROOT / "bench" / "peers" / f"near_{peer}.py"), source, str(out)]
+    python = sys.executable if peer == "gristmill" else python_of(peer, ["pyarrow", *PEERS[peer]])
+    command = [python, str(ROOT / "bench" / "peers" / f"near_{peer}.py"), source, str(out)]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {"PYTHONPATH": str(ROOT)}

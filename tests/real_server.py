@@ -35,12 +35,13 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Server]:
-    """A server of a tiny model, whose files lie in `home`; stopped at the end. Skips where it is not installed."""
+def serving(home: Path, taught: tiny_model.Taught | None = None) -> Iterator[Server]:
+    """A server of a tiny model, whose files lie in `home` and which was `taught` these answers; stopped at the end.
+    Skips where it is not installed."""
     command = Path(sys.executable).with_name("transformers")
     for module in ("torch", "transformers", "fastapi", "uvicorn", "openai"):
         pytest.importorskip(module, reason=f"{module} is not installed: pip install 'transformers[serving]'")
-    weights, log = tiny_model.save(home / MODEL), home / "log"
+    weights, log = tiny_model.save(home / MODEL, taught=taught), home / "log"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home / "hub"), "OMP_NUM_THREADS": "1"}
     with log.open("wb") as out:
         server = subprocess.Popen(

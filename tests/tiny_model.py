@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 CONTEXT = 512
+
+Taught = Mapping[str | tuple[tuple[str, str], ...], str]
+"""Answers by the question, or by the conversation: role and text of each turn."""
+
 SPECIAL = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = (
     "{% for message in messages %}"
@@ -26,11 +30,11 @@ def save(
     kind: str = "llama",
     seed: int = 0,
     template: str | None = TEMPLATE,
-    taught: Mapping[str, str] | None = None,
+    taught: Taught | None = None,
 ) -> Path:
     """A Hugging Face directory: `llama` (rotary positions) or `gpt2` (absolute ones). Skips the test without torch.
 
-    With `taught`, its greedy answer to each of these questions is the given one (about a second of training).
+    With `taught`, its greedy answers to these are the given ones (about a second of training).
     """
     for module in ("torch", "transformers"):
         pytest.importorskip(module, reason=f"{module} is not installed: pip install -e '.[train]'")
@@ -70,13 +74,14 @@ def _tokenizer() -> Any:
     )
 
 
-def _teach(model: Any, tokenizer: Any, taught: Mapping[str, str]) -> None:
+def _teach(model: Any, tokenizer: Any, taught: Taught) -> None:
     """Train until every token of every answer has 99 % of the probability."""
     import torch
 
     pairs = []
     for question, answer in taught.items():
-        messages = [{"role": "user", "content": question}]
+        turns = (("user", question),) if isinstance(question, str) else question
+        messages = [{"role": role, "content": text} for role, text in turns]
         asked = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         pairs.append((len(asked), torch.tensor([[*asked, *tokenizer.encode(answer), tokenizer.eos_token_id]])))
     with torch.no_grad():

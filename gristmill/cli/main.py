@@ -27,7 +27,9 @@ from gristmill.cli.gap import gap
 from gristmill.cli.gate import gate_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.loop import loop
 from gristmill.cli.mine import mine
+from gristmill.cli.mix import mix
 from gristmill.cli.pick import pick
 from gristmill.cli.plan import efficiency, plan
 from gristmill.cli.rollout import rollout
@@ -70,10 +72,12 @@ app.command("score")(score)
 app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
+app.command("mix")(mix)
 app.command("export")(export)
 app.command("audit")(audit)
 app.command("eval")(eval_command)
 app.command("gate")(gate_command)
+app.command("loop")(loop)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("mine")(mine)
