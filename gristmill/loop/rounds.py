@@ -28,7 +28,7 @@ from gristmill.keys import file_hash, key_of
 from gristmill.loop.asks import asks_of
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
 from gristmill.loop.counter_files import Plan, counter_clusters
-from gristmill.loop.counter_inputs import index_of, maker, mined_from, replayed, suites
+from gristmill.loop.counter_inputs import index_of, maker, replayed, suites
 from gristmill.loop.evals import Evals, default_slices, read_evals
 from gristmill.loop.evaluate import evaluate
 from gristmill.loop.gate import Terms, gate
@@ -127,7 +127,7 @@ def _round(
     counters = place / "counters.parquet"
     made = _countered(file, chosen, known, clusters, counters, run, say)
     data = place / "train.parquet"
-    mixed = _mixed(file, counters, data, index_of(suites([], run), mined_from(clusters, run), known), run)
+    mixed = _mixed(file, counters, data, index_of(suites([], run), [str(evals)], known), run)
     candidate = place / "model"
     _trained(file, model, data, candidate, run, say)
     base_evals, new_evals = place / "gate-before.parquet", place / "gate-after.parquet"
