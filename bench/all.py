@@ -16,7 +16,7 @@ BENCHES = [
         "templates_memory",
         "two_nodes",
     ),
-    *("score_math", "score_cache", "gap_alarm", "gate_power", "curve_coverage", "ablate_claims"),
+    *("score_math", "score_cache", "gap_alarm", "gate_power", "curve_coverage", "ablate_claims", "mining_recall"),
 ]
 
 

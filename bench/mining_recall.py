@@ -79,9 +79,11 @@ def main() -> None:
         nulls = 5 * draws
         shuffled = (replaced(evals, rng.permutation(failed)) for _ in range(nulls))
         silent = sum(not mine_looked(looked, each, replace(mining, seed=n)).clusters for n, each in enumerate(shuffled))
-        empty.append(f"shuffled outcomes, {mode}: nothing reported in {silent} of {nulls} draws")
+        empty.append((f"shuffled outcomes, {mode}: nothing reported in {silent} of {nulls} draws", silent / nulls))
     table(("mined", "planted", "success", "median of 10", "mean", "fewest", "≥ 7", "clusters reported"), lines)
-    print("\n".join(empty))
+    print("\n".join(told for told, _ in empty))
+    strong = next(line for line in lines if line[:3] == ("phrases", "topics", "×0.2"))
+    sys.exit(float(strong[3]) < 7 or any(share < 0.95 for _, share in empty))
 
 
 def item(row, phrase):

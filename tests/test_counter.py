@@ -236,3 +236,19 @@ def test_quotas_add_up() -> None:
         quotas = Plan(n=n, shares={"look_alike": 1, "contrast": 1, "negative": 1}).quotas()
         assert sum(quotas.values()) == n and quotas["boundary"] == 0
         assert max(quotas.values()) - min(quotas[kind] for kind in ("look_alike", "contrast", "negative")) <= 1
+
+
+@pytest.mark.usefixtures("mined")
+def test_a_spent_budget_stops_with_the_rows_so_far_and_more_goes_on_from_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["counter", "c.parquet", "-m", "fake:fake.yaml", "-o", "x.parquet", "-n", 30, "--verify", "answer"]
+    error = gristmill(capsys, *arguments, "--max-tokens-total", 5500, code=1)
+    assert "tokens" in error.splitlines()[-1]
+    few = kept()
+    assert 0 < len(few) < 30
+    told = json.loads(gristmill(capsys, *arguments, "--json"))
+    assert told["rows_kept"] == 30 and told["hits"] > 0
+    assert {row["id"] for row in few} <= {row["id"] for row in kept()}
+    gristmill(capsys, *[*arguments[:4], "-o", "whole.parquet", *arguments[6:]], "--run", "fresh")
+    assert made("whole.parquet") == made()
