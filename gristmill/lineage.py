@@ -169,7 +169,9 @@ def _by_place(places: Sequence[Place], file: str, number: int) -> list[tuple[str
     exact = {(each["id"], each["copy"]) for each in found if each.get("copy") is not None}
     # A table that is not numbered yet has no `copy`: it adds a key only for a row that no numbered table has.
     numbered = {id for id, _ in exact}
-    return sorted(exact | {(each["id"], 0) for each in found if each["id"] not in numbered})
+    keys = sorted(exact | {(each["id"], 0) for each in found if each["id"] not in numbered})
+    # A mix may hold one row of a file several times: the first stands for them.
+    return [key for place, key in enumerate(keys) if not place or keys[place - 1][0] != key[0]]
 
 
 def _bad(filtered: Sequence[Path], row: str) -> Row | None:

@@ -61,6 +61,11 @@ def test_a_floor_is_lowered_by_name_only() -> None:
     assert of(mix({"name": "t"}, floors={"general": 0}), total=None, t=10).quotas == {"t": 10}
 
 
+def test_a_preset_needs_task_specific_data() -> None:
+    with pytest.raises(UsageError, match="no task-specific source"):
+        of(mix({"name": "g", "kind": "general"}, preset="math"), g=10)
+
+
 def test_any_kind_may_have_a_floor() -> None:
     sources = [{"name": n, "kind": k, "share": s} for n, k, s in (("a", "math", 0.7), ("b", "code", 0.05))]
     wanted = mix(*sources, {"name": "g", "kind": "general", "share": 0.25}, floors={"code": 0.1})

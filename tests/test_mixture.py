@@ -200,6 +200,8 @@ def test_why_reaches_from_a_repeat_to_the_file() -> None:
     assert [stage["step"] for stage in told["stages"]] == ["read", "mix"]
     assert told["stages"][1]["new"]["tags"] == "source:b, again:0"
     assert told["source_row"] == row["source_row"]
+    by_place = across(Path("run"), f"{row['source_file']}:{row['source_row']}")
+    assert (by_place["id"], by_place["copy"]) == (row["id"], 0)
 
 
 def test_kinds_of_rows_do_not_mix(place: Path) -> None:

@@ -27,10 +27,9 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Drawn(NamedTuple):
-    """Of one source, in the order in which they enter the mix: row numbers, passes from 0, the copies they become."""
+    """Of one source, in the order in which they enter the mix: row numbers, and the copies they become."""
 
     rows: Ints
-    passes: npt.NDArray[np.int16]
     copies: npt.NDArray[np.int64]
     size: int
     """Their units."""
@@ -55,12 +54,9 @@ def draw(sources: Sequence[Rows], quotas: Mapping[str, int], mix: MixFile) -> di
         found[rows.source.name] = _taken(rows, cells, mix.seed)
     copies = _copies(sources, found)
     return {
-        rows.source.name: Drawn(
-            *found[rows.source.name],
-            copies[rows.source.name],
-            int(rows.size[found[rows.source.name][0]].sum()),
-        )
+        name: Drawn(taken, copies[name], int(rows.size[taken].sum()))
         for rows in sources
+        for name, (taken, _) in [(rows.source.name, found[rows.source.name])]
     }
 
 

@@ -111,6 +111,8 @@ def _asked(mix: MixFile, sizes: Mapping[str, int], notes: list[str]) -> dict[str
             f"preset {mix.preset}: {preset.low:.0%} to {preset.high:.0%} task-specific, cut to "
             f"{task_range(mix)[1]:.0%} at most by the floor of {mix.floor[GENERAL]:.0%} general data"
         )
+    if (preset or mix.task_share) and mix.kinds == [GENERAL]:
+        raise UsageError("no task-specific source, of which a preset and task_share say how much; add one")
     everything = len(given) == len(mix.sources)
     task = mix.task_share
     if task is None and preset and not everything:
