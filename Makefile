@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-server lint bench
+.PHONY: demo test test-train test-server lint bench
 
 demo: $(VENV)/.installed
 	$(BIN)/gristmill demo -o gristmill-demo
@@ -11,9 +11,13 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
+# What needs torch (skipped by `test` where it is absent): the embedded model and TRL's trainers, on this machine's CPU.
+test-train: $(VENV)/.installed-train
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_tiny_model.py tests/test_trl.py tests/test_local.py
+
 # What needs a real server (skipped by `test` where it is absent): `transformers serve` with a tiny model.
-test-server: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]' 'transformers[serving]'
+test-server: $(VENV)/.installed-train
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'transformers[serving]'
 	$(BIN)/python -m pytest -n 0 tests/test_real_server.py tests/test_served.py
 
 lint: $(VENV)/.installed
@@ -27,4 +31,9 @@ bench: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray]'
+	touch $@
+
+$(VENV)/.installed-train: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,ray,train]'
 	touch $@

@@ -51,7 +51,8 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, TypeError) as error:  # TypeError: a list as a key
         raise UsageError(f"{path}: not YAML: {_problem(error)}") from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: holds {type(content).__name__}; it must be {what}")
+        held = "nothing" if content is None else "a list" if isinstance(content, list) else "a single value"
+        raise UsageError(f"{path}: holds {held}; it must be {what}")
     check_text(content, str(path))
     return content
 

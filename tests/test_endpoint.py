@@ -13,6 +13,7 @@ import pytest
 
 from gristmill.cli.main import run as cli
 from gristmill.errors import GristmillError, UsageError
+from gristmill.models.calls import Calls
 from gristmill.models.drive import completions, wait
 from gristmill.models.endpoint import Endpoint
 from gristmill.models.limits import Limits
@@ -252,6 +253,19 @@ def test_bad_flags_are_one_line(
     assert generate(template, "-m", "http://127.0.0.1:9/v1#m", "-o", out, "--run", tmp_path / "r", *arguments) == 2
     shown = capsys.readouterr().err
     assert said in shown and shown.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize("where", ["tokenz > 1", "tokens_out >", "tokens_out"])
+def test_a_condition_that_cannot_be_computed_costs_no_call(
+    tmp_path: Path, template: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    out = tmp_path / "o.parquet"
+    with mock_server() as url:
+        arguments = [template, "-m", f"{url}#m", "-o", out, "--run", tmp_path / "r"]
+        assert generate(*arguments, "--accept", 5, "--where", where) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"--where: {where!r} " in said and "drop_rule" not in said and "_order" not in said
+    assert not Calls(tmp_path / "r").used() and not out.exists()
 
 
 def test_an_error_of_ours_is_a_gristmill_error() -> None:

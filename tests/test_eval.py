@@ -85,8 +85,7 @@ def test_a_summary_by_slice_with_confidence() -> None:
     assert told["calibration"] == {"n": 10, "ece": 0.0, "brier": 0.25}
     with pytest.raises(UsageError, match="slice nope"):
         summarised(Evals(rows, (), ()), slices=["nope"])
-    with pytest.raises(UsageError, match="confidence sure"):
-        summarised(Evals(rows, (), ()), confidence="sure")
+    assert summarised(Evals(rows, (), ()), confidence="sure")["calibration"] is None
 
 
 SUITE = "name: sums\nitems: items.jsonl\nscores: [exact]\nslices: [tags, digits]\nsamples: 2\n"
@@ -129,6 +128,18 @@ def test_a_suite_is_asked_scored_and_told(capsys: pytest.CaptureFixture[str]) ->
     assert summarised(again)["slices"] == told["slices"]
 
 
+def test_another_score_decides(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("suite.yaml").write_text(SUITE.replace("[exact]", "[exact, length]"))
+    asked = ("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "evals.parquet", "--json")
+    assert ran(*asked, "--score", "length>=1") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["score"], told["accuracy"]) == ("length", 1)
+    again = read_evals("evals.parquet")
+    assert (again.scores, again.least, summarised(again)["score"]) == (("length", "exact"), 1, "length")
+    assert ran(*asked, "--score", "nope") == 2
+    assert "allowed: exact, length" in capsys.readouterr().err
+
+
 def test_what_was_answered_is_not_asked_again(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ("eval", "suite.yaml", "-m", "fake:fake.yaml", "--json", "-o")
     assert ran(*asked, "one.parquet") == 0
@@ -138,6 +149,15 @@ def test_what_was_answered_is_not_asked_again(capsys: pytest.CaptureFixture[str]
     assert (first["hits"], second["hits"]) == (0, 6)
     assert second["scores"]["exact"]["cache_hits"] == 6
     assert pq.read_table("one.parquet").equals(pq.read_table("two.parquet"))
+
+
+def test_rows_that_were_scored_again_are_still_of_their_items() -> None:
+    assert ran("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "evals.parquet") == 0
+    assert ran("score", "evals.parquet", "--with", "length", "-o", "scored.parquet") == 0
+    before, after = read_evals("evals.parquet"), read_evals("scored.parquet")
+    assert [(row["suite"], row["item"], row["score_exact"]) for row in after.rows] == [
+        (row["suite"], row["item"], row["score_exact"]) for row in before.rows
+    ]
 
 
 def test_two_models_are_compared_on_the_same_items(capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,7 +129,7 @@ def test_too_many_bad_rows_write_nothing(tmp_path: Path) -> None:
     ("to", "options", "said"),
     [
         ("trl", {}, "allowed are trl-sft"),
-        ("trl-kto", {}, "sample rows; it takes label rows"),
+        ("trl-kto", {}, r"sample rows; it takes label rows \(gristmill pick"),
         ("verl", {}, "local .parquet file"),
         ("trl-sft", {"reasoning": "hide"}, "allowed are think, field, drop"),
     ],

@@ -127,6 +127,8 @@ def test_each_look_at_the_same_items_is_stricter(tmp_path: Path) -> None:
     others = Evals([{**row, "item": f"new {row['item']}"} for row in BASE.rows], ("tags",), ("x",))
     assert gate(others, others, TARGET, run=run)["look"]["number"] == 1
     assert gate(BASE, candidates[0], Terms(("tags=target",), margin=0.1), run=run)["look"]["number"] == 4
+    assert gate(BASE, candidates[0], Terms(("all",)), run=run, slices=[])["look"]["number"] == 5
+    assert gate(BASE, candidates[0], Terms(("all",)), run=run)["look"]["number"] == 6  # by tags, too
     assert all("verdict" in look.told for look in Looks(run).all())
 
 

@@ -91,7 +91,10 @@ def test_without_a_kind_everything_is_listed(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["nonsense"], "allowed are template, rules, fake, models, judge, reward, suite, library:NAME and op:NAME"),
+        (
+            ["nonsense"],
+            "models, judge, reward, suite, loop, library:NAME and op:NAME",
+        ),
         (["library:nonsense"], "no such template; there are"),
         (["fake", "-o", "."], "is a directory"),
         (["fake", "-o", "missing/fake.yaml"], "missing"),

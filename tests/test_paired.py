@@ -100,11 +100,12 @@ def test_power_is_the_sum_over_all_counts() -> None:
     assert power_better(n, level, share, difference) == pytest.approx(better, abs=1e-5)
 
 
-@pytest.mark.parametrize("n", [20, 50, 100, 300])
-@pytest.mark.parametrize("share", [0.05, 0.08, 0.15, 0.3, 0.6])
-def test_a_candidate_worse_by_the_margin_passes_about_as_seldom_as_it_should(n: int, share: float) -> None:
-    assert power_not_worse(n, 0.05, 0.05, share, -0.05) < 0.056
-    assert power_not_worse(n, 0.05, 0.025, share, -0.05) < 0.031
+@pytest.mark.parametrize("n", [12, 20, 50, 100, 300])
+@pytest.mark.parametrize("margin", [0.02, 0.05, 0.1])
+def test_a_candidate_worse_by_the_margin_passes_about_as_seldom_as_it_should(n: int, margin: float) -> None:
+    """At the first look's level, over all counts; nearer to it the more items there are."""
+    for share in (margin, 1.2 * margin, 0.15, 0.3, 0.7):
+        assert power_not_worse(n, margin, 0.025, share, -margin) < (0.027 if n >= 100 else 0.032)
 
 
 @pytest.mark.parametrize(

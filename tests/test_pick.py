@@ -97,7 +97,8 @@ def test_pairs_are_right_against_wrong_and_matched_by_length(tmp_path: Path) -> 
 def test_pairs_do_not_mix_models_unless_told(tmp_path: Path) -> None:
     one, other = rollouts(tmp_path, ("a", "r", 1), model="m1"), rollouts(tmp_path, ("a", "w", 0), model="m2")
     both = Rollouts(pa.concat_tables([one.table, other.table]), np.array([0, 0]))
-    assert pick_pairs(both, RIGHT)[1]["prompts_without_pair"] == {"other_model": 1}
+    with pytest.raises(UsageError, match=r"no prompt has a pair: 1 other_model; .* --across-models"):
+        pick_pairs(both, RIGHT)
     assert pick_pairs(both, RIGHT, across=True)[0]["policy"].to_pylist() == ["m1+m2"]
 
 

@@ -102,7 +102,7 @@ def test_a_template_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ("name: a\nneeds: [response]\nmakes: [response]", "prompt: Field required"),
         ("name: a\nneeds: [response]\nmakes: [response]\nprompt: '{{ response'", "not a Jinja skeleton"),
-        ("- a", "holds list"),
+        ("- a", "holds a list"),
     ],
 )
 def test_a_template_that_makes_no_sense_is_one_line(text: str, said: str) -> None:
@@ -257,6 +257,7 @@ def test_failures_are_rows_with_an_error(capsys: pytest.CaptureFixture[str]) -> 
     assert json.loads(rows[2]["drop_evidence"]) == {"error": rows[2]["error"]}
     told = summary(capsys)
     assert (told["rows"], told["rows_kept"], told["dropped"], told["failed"]) == (3, 0, {"failed": 3}, {"server": 1})
+    assert told["first_failure"] == rows[0]["error"]
 
 
 def test_a_result_that_is_its_original_is_marked() -> None:

@@ -82,9 +82,8 @@ def eval_command(
         raise UsageError(f"eval {inputs[0]} -m {model}: a model answers a suite; name a .yaml file")
     if is_suite:
         suite = read_suite(inputs[0])
-        if by or slices or confidence:
-            own = {"slices": slices or suite.slices, "confidence": confidence or suite.confidence}
-            suite = suite.model_copy(update=own | ({"least": by.least} if by else {}))
+        own = {"slices": slices or suite.slices, "confidence": confidence or suite.confidence}
+        suite = suite.model_copy(update=own)
         fields = {"temperature": temperature, "max_tokens": max_tokens}
         asked = Models(Calls(run), Budget(max_cost, max_tokens_total), concurrency=concurrency, file=models)
         with asked, shown() as say:
@@ -95,6 +94,7 @@ def eval_command(
                 run=Run(run),
                 sampling={name: value for name, value in fields.items() if value is not None},
                 samples=n,
+                solved=by,
                 seed=seed,
                 limit=limit,
                 goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
@@ -163,7 +163,9 @@ def _accuracy(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"  … and {more:,} slices (--json)"
     if summary["pass_at"]:
         yield "pass@k  " + "   ".join(f"{k}: {value:.1%}" for k, value in summary["pass_at"].items())
-    if found := summary.get("calibration"):
+    if "calibration" in summary and not summary["calibration"]:
+        yield "calibration  none: no judged row has that confidence, from 0 to 1"
+    elif found := summary.get("calibration"):
         yield f"calibration  ECE {found['ece']:.3f}, Brier {found['brier']:.3f} ({found['n']:,} answers)"
 
 

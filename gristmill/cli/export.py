@@ -56,4 +56,5 @@ def export(
         return
     for reason, count in summary["reasons"].items():
         typer.echo(f"set aside  {count:,}: {reason}")
-    typer.echo(f"{summary['rows']:,} rows in {out} for {to}")
+    card_line = f"; the card is {summary['card']}" if card else ""
+    typer.echo(f"{summary['rows']:,} rows in {out} for {to}{card_line}")

@@ -18,6 +18,7 @@ KINDS = {
     "judge": "a rubric that a model scores by (score --with judge:FILE)",
     "reward": "scores, weights and gates (rollout --reward)",
     "suite": "items, scores and slices to evaluate a model on (eval)",
+    "loop": "rounds of mining, countering, training and gating (loop LOOP.yaml)",
 }
 
 

@@ -17,6 +17,7 @@ from gristmill.cli.ablate import ablate
 from gristmill.cli.audit import audit
 from gristmill.cli.calibrate import calibrate
 from gristmill.cli.calls import calls
+from gristmill.cli.counter import counter
 from gristmill.cli.curve import curve
 from gristmill.cli.demo import demo
 from gristmill.cli.eval import eval_command
@@ -26,6 +27,7 @@ from gristmill.cli.gap import gap
 from gristmill.cli.gate import gate_command
 from gristmill.cli.generate import generate
 from gristmill.cli.init import init
+from gristmill.cli.loop import loop
 from gristmill.cli.mine import mine
 from gristmill.cli.pick import pick
 from gristmill.cli.plan import efficiency, plan
@@ -73,9 +75,11 @@ app.command("export")(export)
 app.command("audit")(audit)
 app.command("eval")(eval_command)
 app.command("gate")(gate_command)
+app.command("loop")(loop)
 app.command("calibrate")(calibrate)
 app.command("gap")(gap)
 app.command("mine")(mine)
+app.command("counter")(counter)
 app.command("weights")(weights)
 app.command("plan")(plan)
 app.command("efficiency")(efficiency)

@@ -251,6 +251,8 @@ def _printed(summary: dict[str, Any], out: Path | None) -> str:
     kept, rows = summary["rows_kept"], summary["rows"]
     lines = [f"{summary['op']}: {summary['rows_in']:,} rows in, {rows:,} out, {kept:,} kept, in {out}"]
     lines += [f"  {count:>9,}  {rule}" for rule, count in summary["dropped"].items()]
+    if summary["first_failure"]:
+        lines.append(f"  the first that failed: {' '.join(summary['first_failure'].split())[:200]}")
     if summary["rows_unanswered"]:
         lines.append(f"  {summary['rows_unanswered']:>9,}  without an answer (their calls had failed), passed over")
     if summary["rows_bad"]:

@@ -75,7 +75,9 @@ def export_files(
         params = {"inputs": inputs, "to": to, "reasoning": reasoning}
         run.output(out, "export", params=params, counts={"rows": rows}, beside=partial / out.name)
     if with_card:
-        out.with_suffix(".card.md").write_text(card(out, to, written.facts, inputs, run), encoding="utf-8")
+        beside_it = out.with_suffix(".card.md")
+        beside_it.write_text(card(out, to, written.facts, inputs, run), encoding="utf-8")
+        summary["card"] = str(beside_it)
     if to == "openai-rft":
         out.with_suffix(".grader.json").write_bytes(orjson.dumps(GRADER, option=orjson.OPT_INDENT_2))
     return summary
@@ -140,7 +142,8 @@ def _written(
     answers = "response" if "sample" in made.kinds and "prompt" not in made.kinds else "reference"
     kind, _, read = batches(paths, columns=columns, answer=answers, limit=limit)  # type: ignore[arg-type]
     if kind not in made.kinds:
-        raise UsageError(f"{to}: these are {kind} rows; it takes {' or '.join(made.kinds)} rows")
+        fit = " or ".join(made.kinds)
+        raise UsageError(f"{to}: these are {kind} rows; it takes {fit} rows (gristmill pick --for makes them)")
 
     def rows() -> Iterator[dict[str, Any]]:
         for batch in read:

@@ -165,19 +165,28 @@ def _own(table: Table, rule: Rule) -> Expression:
 
 def _sql(table: Table, rule: Rule) -> Expression:
     name, where = rule.name, rule.where or ""
+    value, dtype = sql_value(table, where, f"rule {name}: where")
+    if not dtype.is_boolean() and rule.cases == own_rule(name, where=where).cases:
+        raise UsageError(f"rule {name}: where: {where!r} is a number; give least or most, or compare it")
+    return value.cast(_FLOAT)
+
+
+def sql_value(table: Table, where: str, what: str) -> tuple[Expression, DataType]:
+    """A SQL expression over the columns of a table, and its type: true or false, or a number.
+
+    Raises UsageError, beginning with `what`, for one that cannot be computed or is of another type.
+    """
     try:
         value = daft.sql_expr(f"({where})")  # without brackets, Daft reads `a likee` as the column a, renamed
         dtype = table.select(value.alias("value")).schema()["value"].dtype
     except Exception as error:  # Daft's SQL errors share no class
+        columns = [name for name in table.column_names if not name.startswith("_") and name not in DROPS.names]
         raise UsageError(
-            f"rule {name}: where: {where!r} cannot be evaluated ({str(error).splitlines()[0]}); "
-            f"columns are {', '.join(table.column_names)}"
+            f"{what}: {where!r} cannot be evaluated ({str(error).splitlines()[0]}); columns are {', '.join(columns)}"
         ) from error
     if not (dtype.is_boolean() or dtype.is_numeric()):
-        raise UsageError(f"rule {name}: where: {where!r} is {dtype}; it must be true or false, or a number")
-    if not dtype.is_boolean() and rule.cases == own_rule(name, where=where).cases:
-        raise UsageError(f"rule {name}: where: {where!r} is a number; give least or most, or compare it")
-    return value.cast(_FLOAT)
+        raise UsageError(f"{what}: {where!r} is {dtype}; it must be true or false, or a number")
+    return value, dtype
 
 
 def _python(table: Table, name: str, function: Callable[[pa.Table], Any]) -> Expression:

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from daft import col
 
+from gristmill.errors import UsageError
 from gristmill.files import batch_of
 from gristmill.filter.marks import Table
-from gristmill.filter.rules import apply_rules, own_rule
+from gristmill.filter.rules import apply_rules, own_rule, sql_value
 from gristmill.generate.sample import Row
 from gristmill.records import DROPS
 
@@ -45,10 +46,17 @@ class Accepted(NamedTuple):
 def passing(where: str) -> Step:
     """The step that keeps the rows for which a SQL expression over their columns is true.
 
-    Raises UsageError for one that cannot be computed, when it is.
+    Raises UsageError, when it is given a table, for one that cannot be computed.
     """
     rule = own_rule("where", where=f"not coalesce({where}, false)", reason=f"not ({where})")
-    return lambda table: apply_rules(table, [rule])
+
+    def step(table: Table) -> Table:
+        _, dtype = sql_value(table, where, "--where")
+        if not dtype.is_boolean():
+            raise UsageError(f"--where: {where!r} is a number; compare it")
+        return apply_rules(table, [rule])
+
+    return step
 
 
 def accept(take: Callable[[int], Iterator[Row]], wanted: int, steps: Sequence[Step], schema: pa.Schema) -> Accepted:
@@ -56,6 +64,7 @@ def accept(take: Callable[[int], Iterator[Row]], wanted: int, steps: Sequence[St
 
     `take(n)` gives the rows of the next n candidates. A row without an answer is dropped as `failed` before the steps.
     """
+    _judged([], steps, schema)  # a step that cannot be computed says so before anything is paid for
     taken: list[Row] = []
     size, asked = wanted, 0
     while True:

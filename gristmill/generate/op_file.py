@@ -16,7 +16,7 @@ Unknown keys and names are errors. What is done with a transform is in `transfor
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictStr, model_validator
 
@@ -41,6 +41,7 @@ class Op(BaseModel):
     """A whole file."""
 
     model_config = ConfigDict(extra="forbid")
+    known: ClassVar[tuple[str, ...]] = NAMES
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     """Letters, digits, `_`, `.`, `-`."""
@@ -93,8 +94,8 @@ class Op(BaseModel):
         op._skeletons = [
             (role, Skeleton(text, f"{path}: {'prompt' if role == 'user' else role}")) for role, text in turns
         ]
-        if unknown := sorted(op.names - set(NAMES)):
-            raise UsageError(f"{path}: {unknown[0]!r} stands for nothing; names are {', '.join(NAMES)}")
+        if unknown := sorted(op.names - set(cls.known)):
+            raise UsageError(f"{path}: {unknown[0]!r} stands for nothing; names are {', '.join(cls.known)}")
         return op
 
     def messages(self, values: Mapping[str, str]) -> Messages:

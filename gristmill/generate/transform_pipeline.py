@@ -93,6 +93,7 @@ def transform_rows(
             "rows": writer.rows,
             "rows_kept": writer.rows - counts.dropped.total(),
             "dropped": dict(counts.dropped.most_common()),
+            "first_failure": counts.failure,
             "rows_bad": len(originals.bad),
             "bad_rows": originals.bad[:BAD_SHOWN],
             "rows_unanswered": originals.unanswered,
@@ -175,6 +176,8 @@ class _Counts:
 
     def __init__(self, transform: Transform):
         self.dropped: Counter[str] = Counter()
+        self.failure: str | None = None
+        """What the first row that failed says."""
         columns = transform.judge.columns if transform.judge else []
         self.verdicts: dict[str, Counter[str]] = {
             name.removeprefix("verdict_"): Counter() for name in columns if name.startswith("verdict_")
@@ -183,6 +186,7 @@ class _Counts:
     def add(self, row: Row) -> None:
         if row.get("drop_rule"):
             self.dropped[row["drop_rule"]] += 1
+            self.failure = self.failure or row.get("error")
         for name, counter in self.verdicts.items():
             if verdict := row.get(f"verdict_{name}"):
                 counter[verdict] += 1

@@ -89,7 +89,8 @@ def summarised(
     confidence: str | None = None,
 ) -> dict[str, Any]:
     """What there is to tell of an evaluation, as JSON: accuracy overall and by slice, pass@k up to the samples that
-    half of the items have, calibration where the rows have the `confidence` (a score, or a field of `meta`).
+    half of the items have, calibration where the rows have the `confidence` (a score, or a field of `meta`;
+    None where one is named and no judged row has it, from 0 to 1).
 
     Raises UsageError for a score or slice that the rows do not have.
     """
@@ -112,9 +113,8 @@ def summarised(
         "pass_at": {str(k): pass_at(counts.values(), k) for k in _powers(most)} if most > 1 else {},
         "slices": {name: accuracy([counts[key] for key in keys]) for name, keys in sorted(sliced.items())},
     }
-    if (found := _confidences(evals.rows, by, confidence)) is not None:
-        told["calibration"] = found
-    return told
+    found = _confidences(evals.rows, by, confidence or "confidence")
+    return told | ({"calibration": found} if found or confidence else {})
 
 
 def by_slice(items: Mapping[Key, Outcome]) -> dict[str, list[Key]]:
@@ -135,15 +135,13 @@ def _powers(most: int) -> list[int]:
     return sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most})
 
 
-def _confidences(rows: Sequence[Row], by: Solved, name: str | None) -> dict[str, float | int] | None:
+def _confidences(rows: Sequence[Row], by: Solved, name: str) -> dict[str, float | int] | None:
     said, right = [], []
     for row in rows:
-        value, found = row.get(f"score_{by.score}"), row.get(f"score_{name or 'confidence'}")
+        value, found = row.get(f"score_{by.score}"), row.get(f"score_{name}")
         if found is None and row.get("meta"):
-            found = orjson.loads(row["meta"]).get(name or "confidence")
+            found = orjson.loads(row["meta"]).get(name)
         if value is not None and isinstance(found, int | float) and 0 <= found <= 1:
             said.append(float(found))
             right.append(value >= by.least)
-    if name and not said:
-        raise UsageError(f"confidence {name}: no judged row has one from 0 to 1; name a score or a field of meta")
     return calibration(said, right) if said else None

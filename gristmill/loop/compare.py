@@ -34,10 +34,6 @@ class Compared(NamedTuple):
     score: str
     least: float
 
-    def within(self, name: str) -> list[Item]:
-        """The items of a slice; `all` is every item."""
-        return [item for item in self.items if name == "all" or name in item.slices]
-
 
 def matched(
     base: Evals, candidate: Evals, *, solved: Solved | None = None, slices: Sequence[str] | None = None
@@ -64,6 +60,11 @@ def _shown(keys: Mapping[Key, Any]) -> str:
     return " ".join(next(iter(keys), ("(none)",)))
 
 
+def within(items: Sequence[Item], name: str) -> list[Item]:
+    """The items of a slice; `all` is every item."""
+    return [item for item in items if name == "all" or name in item.slices]
+
+
 def judged_pairs(items: Sequence[Item]) -> Pairs:
     """The counts over the items that both were judged on."""
     judged = [(item.base, item.candidate) for item in items if item.base is not None and item.candidate is not None]
@@ -83,7 +84,7 @@ def compared(
     adjusted for their number. Raises UsageError where they have nothing in common."""
     found = matched(base, candidate, solved=solved, slices=slices)
     names = sorted({name for item in found.items for name in item.slices})
-    by_slice = {name: told(judged_pairs(found.within(name))) for name in names}
+    by_slice = {name: told(judged_pairs(within(found.items, name))) for name in names}
     adjusted = holm({name: each["p"] for name, each in by_slice.items()})
     return {
         "score": found.score,

@@ -55,7 +55,7 @@ def read_evals(paths: str | Sequence[str]) -> Evals:
     logs, unread = read_logs([paths] if isinstance(paths, str) else paths)
     told = [_told(log.file) for log in logs]
     slices, scores = (tuple(dict.fromkeys(name for each in told for name in each.get(k, ()))) for k in _NAMED)
-    least = next((each["least"] for each in told if each), 1.0)
+    least = next((each["least"] for each in told if "least" in each), 1.0)
     return Evals([row for log in logs for row in log.rows], slices, scores, least, logs, unread)
 
 

@@ -31,6 +31,7 @@ from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
 from gristmill.records import CARRIED, EVAL
+from gristmill.rollout.groups import Solved
 from gristmill.run import Run, peak_rss_mb
 from gristmill.score.cache import Scores, cached
 from gristmill.score.pipeline import Tally as Verdicts
@@ -53,6 +54,7 @@ def evaluate(
     run: Run,
     sampling: Mapping[str, Any] | None = None,
     samples: int | None = None,
+    solved: Solved | None = None,
     seed: int | None = 0,
     limit: int | None = None,
     goal: Goal = DONE,
@@ -63,7 +65,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Put a suite's items to a model, score the answers, write EVAL rows to `out`, and tell how good it is.
 
-    `sampling` and `samples` stand in place of the suite's. The suite is registered in the run before the first call.
+    `sampling`, `samples` and `solved` (the score that says what is right) stand in place of the suite's. The suite is
+    registered in the run before the first call.
+
     Returns the summary of `accuracy.summarised` with what it took. Raises Refused, with the rows so far in `out`, when
     a budget is spent, too many calls or verdicts fail, or an endpoint is gone; UsageError for a suite that does not
     fit its items.
@@ -71,6 +75,9 @@ def evaluate(
     check_replaceable(out, "eval", force=force)
     started = time.monotonic()
     stages, cache, built = Stages(say), Scores(run.path), suite.built()
+    by = solved or Solved(built[0].name, suite.least)
+    if by.score not in (names := [score.name for score in built]):
+        raise UsageError(f"--score {by.score}: the suite has no such score; allowed: {', '.join(names)}")
     items = items_of(suite)
     _check_slices(suite, items)
     register(run, suite, items)
@@ -91,18 +98,18 @@ def evaluate(
                         row[f"{'score' if name == 'value' else name}_{score.name}"] = value
             yield from part
 
-    names = [score.name for score in built]
+    names.sort(key=lambda name: name != by.score)
     params = {"suite": suite.name, "model": model.name, "samples": plan.n, "sampling": dict(plan.sampling)}
     stages.begin("eval")
-    light = write_evals(scored(), items[0], names, suite.slices, out, run=run, params=params, least=suite.least)
+    light = write_evals(scored(), items[0], names, suite.slices, out, run=run, params=params, least=by.least)
     stages.end(f"{len(light):>11,} rows", asking.tally.note())
-    found = Evals(light, tuple(suite.slices), tuple(names), suite.least)
+    found = Evals(light, tuple(suite.slices), tuple(names), by.least)
     summary: dict[str, Any] = {
         "gristmill": __version__,
         "suite": suite.name,
         "model": model.name,
         "rows": len(light),
-        **summarised(found, slices=suite.slices, confidence=suite.confidence),
+        **summarised(found, confidence=suite.confidence),
         "scores": {tally.score.name: tally.summary(cache) for tally in verdicts},
         **asking.tally.summary(),
         "seconds": round(time.monotonic() - started, 2),

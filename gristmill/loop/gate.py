@@ -26,7 +26,7 @@ from typing import Any, Literal
 from scipy.stats import norm
 
 from gristmill.errors import UsageError
-from gristmill.loop.compare import Compared, Item, judged_pairs, matched, told
+from gristmill.loop.compare import Compared, Item, judged_pairs, matched, told, within
 from gristmill.loop.evals import Evals
 from gristmill.loop.looks import Look, Looks, level_of
 from gristmill.loop.paired import (
@@ -142,16 +142,12 @@ def _check_names(items: Sequence[Item], terms: Terms) -> None:
 
 
 def _look(items: Sequence[Item], found: Compared, terms: Terms, run: Run | None) -> Look:
-    outcomes = [[*item.key, item.base, item.candidate] for item in items]
+    outcomes = [[*item.key, item.base, item.candidate, sorted(item.slices)] for item in items]
     content = json.dumps([outcomes, asdict(terms), found.score, found.least], sort_keys=True)
     key = blake2b(content.encode(), digest_size=16).hexdigest()
     if run is None:
         return Look(key, 1, "", {})
     return Looks(run).take(key, [item.key for item in items], {"terms": asdict(terms), "items": len(items)})
-
-
-def _within(items: Sequence[Item], name: str) -> list[Item]:
-    return [item for item in items if name == "all" or name in item.slices]
 
 
 def _limits(pairs: Pairs, level: float) -> tuple[float, float]:
@@ -163,7 +159,7 @@ def _targets(items: Sequence[Item], terms: Terms, level: float) -> list[Check]:
     effect = terms.effect or terms.margin
     checks = []
     for name in terms.targets:
-        pairs = judged_pairs(_within(items, name))
+        pairs = judged_pairs(within(items, name))
         p, (low, high), share = mcnemar(pairs, "greater"), _limits(pairs, level), discordance(pairs)
         check: Check = {"check": "target", "name": name, **told(pairs), "p_better": p, "limits": [low, high]}
         check["power"] = power_better(pairs.n, level, share, effect)
@@ -185,7 +181,7 @@ def _others(items: Sequence[Item], terms: Terms, level: float) -> list[Check]:
     """Every slice that is neither target nor critical, and what lies outside the targets."""
     special = {*terms.targets, *terms.critical}
     names = sorted({name for item in items for name in item.slices} - special)
-    groups = {name: _within(items, name) for name in names}
+    groups = {name: within(items, name) for name in names}
     if "all" not in terms.targets and (rest := [item for item in items if not item.slices & set(terms.targets)]):
         groups["rest"] = rest
     counts = {name: judged_pairs(group) for name, group in groups.items()}
@@ -221,7 +217,7 @@ def score_at(pairs: Pairs, difference: float) -> float:
 
 def _critical(name: str, items: Sequence[Item], terms: Terms, level: float) -> Check:
     """No item that the baseline is right on may be lost, and there must be enough of them to say so."""
-    able = [item for item in _within(items, name) if item.base]
+    able = [item for item in within(items, name) if item.base]
     lost = [item for item in able if item.candidate is False]
     unknown = sum(item.candidate is None for item in able)
     n = len(able) - unknown
@@ -229,7 +225,7 @@ def _critical(name: str, items: Sequence[Item], terms: Terms, level: float) -> C
     check: Check = {
         "check": "critical",
         "name": name,
-        **judged_pairs(_within(items, name))._asdict(),
+        **judged_pairs(within(items, name))._asdict(),
         "baseline_right": len(able),
         "candidate_unscored": unknown,
         "lost_items": [" ".join(item.key) for item in lost[:NAMED]],

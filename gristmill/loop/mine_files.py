@@ -12,6 +12,7 @@ from typing import Any
 from gristmill import __version__
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
+from gristmill.formats import expand
 from gristmill.loop.clusters import Node, exact_interval
 from gristmill.loop.clusters_table import examples, rows_of, space_of, write_clusters
 from gristmill.loop.edits import edited, read_edits, template
@@ -93,7 +94,8 @@ def mine_files(
         write_clusters(rows, partial / out.name)
         if not kept.exists():
             kept.write_text(template(mined.clusters), encoding="utf-8")
-        params = {"inputs": list(paths), "score": evals.score, "seed": mining.seed, "level": mining.level}
+        files = [path if "://" in path else str(Path(path).resolve()) for path in expand(list(paths))]
+        params = {"inputs": list(paths), "files": files, "score": evals.score, "seed": mining.seed}
         run.output(out, "mine", params=params, counts={"clusters": len(clusters)}, beside=partial / out.name)
     return summary
 

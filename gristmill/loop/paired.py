@@ -143,6 +143,8 @@ def _least(power: Any, guess: float, wanted: float) -> int:
     low, high = 1, max(int(guess), 10)
     if high >= MOST_ITEMS:
         return MOST_ITEMS
+    if power(near := int(high * 0.8)) < wanted:
+        low = near
     while power(high) < wanted:
         low, high = high, int(high * 1.3) + 1
         if high >= MOST_ITEMS:

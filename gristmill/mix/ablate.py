@@ -28,7 +28,6 @@ Results = Mapping[str, Sequence[float]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 SURE = 0.95
-SEEDS = 3
 
 
 @dataclass(frozen=True)

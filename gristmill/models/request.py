@@ -22,8 +22,6 @@ VERSION = 1
 CAPS = ("max_tokens", "max_completion_tokens")
 """The limits on the length of an answer."""
 
-_MOST = 2**64 - 1
-
 
 class Keys(NamedTuple):
     """A complete answer is stored under `whole`, which leaves the limit of its length out, so that it serves every

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gristmill.errors import UsageError
 from gristmill.files import batch_of
 from gristmill.records import SCHEMAS, row_id
 from gristmill.rollout.groups import Solved
@@ -30,7 +31,7 @@ def pick_pairs(
     """Preference pairs: of each prompt, outputs verified right against outputs verified wrong, matched by length, so
     that length is not what is learned. An output is in one pair at most, and both are one model's, unless `across`.
     `margin` is the difference of the scores, the column `policy` names the model (or both, with +); the argument
-    `policy` the model to be trained: pairs of another are counted.
+    `policy` the model to be trained: pairs of another are counted. Raises UsageError where there is no pair at all.
     """
     values, lengths = rollouts.scores(solved.score), rollouts.lengths()
     rows: list[Row] = []
@@ -49,6 +50,10 @@ def pick_pairs(
         if not made:
             unpaired["other_model"] += 1
         rows += [_pair(told[r], told[w], float(values[r] - values[w])) for r, w in made]
+    if not rows:
+        why = ", ".join(f"{count:,} {word}" for word, count in unpaired.most_common())
+        fix = "; let pairs be of two models with --across-models" if unpaired["other_model"] else ""
+        raise UsageError(f"no prompt has a pair: {why}; sample more outputs of each prompt{fix}")
     longer = [len(row["chosen"]) > len(row["rejected"]) for row in rows if len(row["chosen"]) != len(row["rejected"])]
     stale = Counter(row["policy"] for row in rows if policy is not None and row["policy"] != policy)
     return pa.Table.from_batches([batch_of(rows, SCHEMAS["preference"])]), {

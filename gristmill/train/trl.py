@@ -101,7 +101,11 @@ def _config(kind: Any, settings: Settings, work: Path) -> Any:
     import torch
 
     given = {name: value for name, value in settings.args.items() if name != "lora"}
-    check_names(given, [each.name for each in dataclasses.fields(kind)], f"train {settings.method}")
+    fields = {each.name: each.default for each in dataclasses.fields(kind)}
+    check_names(given, fields, f"train {settings.method}")
+    for argument, value in given.items():
+        if isinstance(value, str) and isinstance(fields[argument], int | float):
+            raise UsageError(f"train {settings.method}: {argument}: {value!r}; allowed: a number, true or false")
     ours: dict[str, Any] = {
         "report_to": "none",
         "save_strategy": "steps",

@@ -70,7 +70,9 @@ def make(out: Path, recipe: Recipe = Recipe()) -> list[float]:
     return losses
 
 
-def taught_on(base: Path, data: Iterable[Mapping[str, Any]], out: Path, *, steps: int, seed: int = 0) -> list[float]:
+def taught_on(
+    base: Path, data: Iterable[Mapping[str, Any]], out: Path, *, steps: int, seed: int = 0, rate: float = 0.005
+) -> list[float]:
     """Train the model in the directory `base` on samples, for `steps` steps of 32, and save it as `out`.
 
     For models as small as `tiny`, in the plain loop; returns the loss of every step. Raises UsageError for rows without
@@ -82,8 +84,9 @@ def taught_on(base: Path, data: Iterable[Mapping[str, Any]], out: Path, *, steps
 
     weights = load(base, str(base), device="cpu", dtype="float32")
     weights.model.generation_config = weights.defaults
-    losses = fit(weights.model, weights.tokenizer, data, steps=steps, seed=seed)
-    save(weights.model, weights.tokenizer, out, {"method": "fit", "base": str(base), "steps": steps, "seed": seed})
+    losses = fit(weights.model, weights.tokenizer, data, steps=steps, seed=seed, rate=rate)
+    about = {"method": "fit", "base": str(base), "steps": steps, "seed": seed, "rate": rate}
+    save(weights.model, weights.tokenizer, out, about)
     return losses
 
 

@@ -1,0 +1,53 @@
+"""`gristmill loop`: evaluate, mine, counter, train and gate, until it plateaus."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def loop(
+    file: Annotated[Path, typer.Argument(metavar="LOOP.yaml", help="What is improved, by what, and when to stop.")],
+    *,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Directory for rounds and models.")],
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where every step is remembered.")] = Path(
+        "gristmill-run"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Improve a model in rounds: its worst failures are countered, and a gate decides whether the candidate is better.
+
+    Killed or stopped, start the same again: what is finished is not repeated.
+    """
+    from gristmill.loop.loop_file import read_loop
+    from gristmill.loop.rounds import loop as looped
+    from gristmill.progress import shown
+    from gristmill.run import Run
+
+    with shown() as say:
+        summary = looped(read_loop(file), out, run=Run(run), say=say)
+    typer.echo(json.dumps(summary) if as_json else "\n".join(words(summary)))
+
+
+def words(summary: Mapping[str, Any]) -> list[str]:
+    """What a loop did, round by round."""
+    lines = []
+    for each in summary["rounds"]:
+        names = ", ".join(f"{c['name']} ({c['rate']:.0%} of {c['items']} fail)" for c in each["clusters"])
+        added = each["trained_on"]
+        lines += [
+            f"round {each['round']}: {names}",
+            f"  {added['counterexamples']} counterexamples x {added['repeat']}, {added['replay']} of replay",
+            f"  {each['verdict'].upper()}: {each['all']['difference']:+.1%} overall "
+            f"(+{each['all']['gained']} -{each['all']['lost']} of {each['all']['n']})",
+            *(f"    {check['verdict']:<12} {check['name']}: {check['why']}" for check in each["checks"]),
+        ]
+    base, best = (summary["accuracy"][name] for name in ("base", "best"))
+    lines.append(f"stopped: {summary['stopped']}")
+    return [*lines, f"accuracy {base:.1%} to {best:.1%}; the best model: {summary['best']}"]
