@@ -188,22 +188,22 @@ def _row_hashes(array: pa.Array) -> np.ndarray[Any, np.dtype[np.uint64]]:
     if pa.types.is_struct(kind):
         hashes = np.full(len(array), len(kind), np.uint64)
         for child in array.flatten():
-            hashes = _mixed(hashes) + _row_hashes(child)
+            hashes = mixed(hashes) + _row_hashes(child)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         offsets = np.asarray(array.offsets).astype(np.int64)
         places = np.arange(offsets[-1] - offsets[0]) - np.repeat(offsets[:-1] - offsets[0], np.diff(offsets))
         values = _row_hashes(array.values.slice(offsets[0], offsets[-1] - offsets[0]))
-        items = _mixed(values + places.astype(np.uint64) * _ODD)
+        items = mixed(values + places.astype(np.uint64) * _ODD)
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(items, dtype=np.uint64)])
         ends = offsets - offsets[0]
-        hashes = _mixed(sums[ends[1:]] - sums[ends[:-1]] + np.diff(offsets).astype(np.uint64))
+        hashes = mixed(sums[ends[1:]] - sums[ends[:-1]] + np.diff(offsets).astype(np.uint64))
     else:
         hashes = np.asarray(daft.Series.from_arrow(array).hash().to_arrow()).astype(np.uint64)
     nulls = np.asarray(array.is_null())
-    return np.where(nulls, _ODD, _mixed(hashes))
+    return np.where(nulls, _ODD, mixed(hashes))
 
 
-def _mixed(hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def mixed(hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> np.ndarray[Any, np.dtype[np.uint64]]:
     """A bijection that spreads every bit (SplitMix64's finaliser, https://prng.di.unimi.it/splitmix64.c)."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -31,6 +31,10 @@ MADE = ("model", "sampling", "finish_reason", "tokens_in", "tokens_out", "error"
 """Columns that tell how a row was made."""
 
 
+AGAIN = "again:"
+"""Begins the tag of a row that a mix holds under another copy than the one that follows."""
+
+
 class Place(NamedTuple):
     """A stored table: one step's (`STEP.FIELD` where it has several), or a registered output's."""
 
@@ -209,6 +213,10 @@ def _told(id: str, copy: int | None, found: Sequence[Found]) -> Row:
     if copy is None:
         copy = min((row.get("copy") or 0 for _, row in found), default=0)
     mine = [(place, row) for place, row in found if row.get("copy", copy) in (copy, None)]
+    first = {int(tag[len(AGAIN) :]) for _, row in mine for tag in row.get("tags") or () if tag.startswith(AGAIN)}
+    if first:  # a mix repeats a row under another copy: what was before is that of the copy it repeats
+        here = {place.key for place, _ in mine}
+        mine = [each for each in found if each[0].key not in here and each[1].get("copy", 0) in first] + mine
     known: Row = {}
     stages: list[Row] = []
     for place, row in mine:
@@ -219,6 +227,8 @@ def _told(id: str, copy: int | None, found: Sequence[Found]) -> Row:
             for name, value in row.items()
             if (name.startswith(MEASURED) or name in MADE) and value is not None and known.get(name) != value
         }
+        if tags := [tag for tag in row.get("tags") or () if tag not in (known.get("tags") or ())]:
+            new["tags"] = ", ".join(tags)
         stages.append(_stage(place, row) | {"new": new})
         known |= {name: value for name, value in row.items() if value is not None}
     last = stages[-1] if stages else {"kept": None, "verdict": "in no table of this run"}

@@ -205,6 +205,32 @@ def test_templates_of_ones_own_take_the_place_of_the_shipped_ones(
     assert [row["response"] for row in kept()] == ["2"]
 
 
+def test_an_evaluation_is_mined_and_its_suite_kept_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    items = [
+        {"prompt": f"Is {n} {side} of here?", "reference": "yes", "slot_side": side}
+        for n in range(60)
+        for side in ("left", "right")
+    ]
+    write(tmp_path / "items.jsonl", items)
+    (tmp_path / "suite.yaml").write_text("name: sides\nitems: items.jsonl\nscores: [exact]\nslices: [slot_side]\n")
+    (tmp_path / "model.yaml").write_text("replies: [{match: left, reply: 'no'}, {default: 'yes'}]\n")
+    (tmp_path / "own.py").write_text(
+        "def rows(cluster, n, seed):\n"
+        "    assert cluster['definition'] == 'side = left'\n"
+        "    return [{'prompt': f'Is {59 - i} right of here?', 'response': 'yes'} for i in range(n)]\n"
+    )
+    gristmill(capsys, "eval", "suite.yaml", "-m", "fake:model.yaml", "-o", "evals.parquet")
+    told = json.loads(gristmill(capsys, "mine", "evals.parquet", "-o", "c.parquet", "--json"))
+    assert [(each["definition"], each["rate"]) for each in told["clusters"]] == [("side = left", 1.0)]
+    told = json.loads(
+        gristmill(capsys, "counter", "c.parquet", "--with", "own.py:rows", "-o", "x.parquet", "-n", 3, "--json")
+    )
+    assert told["rows_kept"] == 0 and set(told["dropped"]) == {"contaminated"}
+
+
 def test_quotas_add_up() -> None:
     for n in range(1, 40):
         quotas = Plan(n=n, shares={"look_alike": 1, "contrast": 1, "negative": 1}).quotas()

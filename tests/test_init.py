@@ -10,6 +10,7 @@ from gristmill.cli.main import run
 from gristmill.filter.rules_file import read_rules
 from gristmill.generate.op_file import op_of
 from gristmill.generate.templates import prompt_source
+from gristmill.mix.mix_file import read_mix
 from gristmill.score.judge_file import read_judge
 from gristmill.score.reward import read_reward
 
@@ -33,6 +34,12 @@ def test_the_template_makes_prompts(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     assert not ran("init", "template", "-o", str(path))
     assert prompt_source(path).count().distinct == 20
+
+
+def test_the_mix_is_a_mix(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert not ran("init", "mix", "-o", str(path))
+    assert read_mix(path).kinds == ["math", "general"]
 
 
 def test_the_rules_are_rules(tmp_path: Path) -> None:
@@ -93,7 +100,7 @@ def test_without_a_kind_everything_is_listed(capsys: pytest.CaptureFixture[str])
     [
         (
             ["nonsense"],
-            "models, judge, reward, suite, loop, library:NAME and op:NAME",
+            "models, judge, reward, mix, suite, loop, library:NAME and op:NAME",
         ),
         (["library:nonsense"], "no such template; there are"),
         (["fake", "-o", "."], "is a directory"),

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.errors import UsageError
-from gristmill.generate.mix import Member, allotted, chosen, rounded, surplus
+from gristmill.generate.mix import Member, chosen, surplus
+from gristmill.shares import allotted, rounded
 
 SHARES = st.sampled_from([0.0, 0.1, 0.25, 1 / 3, 0.35, 0.4, 0.5, 0.75, 1.0])
 

@@ -159,7 +159,8 @@ def _printed(summary: dict[str, Any], out: Path) -> str:
     lines = []
     for cluster in summary["clusters"]:
         lines.append(f"{cluster['name']} [{cluster['cluster']}]: {cluster['kept']:,} of {summary['wanted']:,} wanted")
-        lines += [f"  {kind:<12}{each['kept']:>7,} kept of {each['made']:,}" for kind, each in cluster["kinds"].items()]
+        there = {kind: each for kind, each in cluster["kinds"].items() if each["made"] or each.get("wanted")}
+        lines += [f"  {kind:<12}{each['kept']:>7,} kept of {each['made']:,}" for kind, each in there.items()]
     lines += [f"  {count:>9,}  dropped: {rule}" for rule, count in summary["dropped"].items()]
     weights = ", ".join(f"{name} {value:.1%}" for name, value in summary["weights"].items())
     lines.append(f"weights: {weights or 'nothing kept'}")

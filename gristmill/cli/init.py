@@ -17,6 +17,7 @@ KINDS = {
     "models": "endpoints, prices, limits (models.yaml)",
     "judge": "a rubric that a model scores by (score --with judge:FILE)",
     "reward": "scores, weights and gates (rollout --reward)",
+    "mix": "sources, shares, floors (mix)",
     "suite": "items, scores and slices to evaluate a model on (eval)",
     "loop": "rounds of mining, countering, training and gating (loop LOOP.yaml)",
 }
@@ -25,7 +26,9 @@ KINDS = {
 def init(
     kind: Annotated[
         str | None,
-        typer.Argument(metavar="KIND", help="template, rules, fake, models, judge, reward, suite, library:…, op:…."),
+        typer.Argument(
+            metavar="KIND", help="template, rules, fake, models, judge, reward, mix, suite, library:…, op:…."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,

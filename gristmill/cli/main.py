@@ -29,6 +29,7 @@ from gristmill.cli.generate import generate
 from gristmill.cli.init import init
 from gristmill.cli.loop import loop
 from gristmill.cli.mine import mine
+from gristmill.cli.mix import mix
 from gristmill.cli.pick import pick
 from gristmill.cli.plan import efficiency, plan
 from gristmill.cli.rollout import rollout
@@ -71,6 +72,7 @@ app.command("score")(score)
 app.command("vote")(vote)
 app.command("rollout")(rollout)
 app.command("pick")(pick)
+app.command("mix")(mix)
 app.command("export")(export)
 app.command("audit")(audit)
 app.command("eval")(eval_command)

@@ -123,7 +123,7 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
 
 
 def _cluster(row: Mapping[str, Any]) -> list[str]:
-    from gristmill.wording import cut, visible
+    from gristmill.wording import visible
 
     called = f"{row['model_name']} ({row['name']})" if row["model_name"] else row["name"]
     same = "" if row["stability"] is None else f", stability {row['stability']:.2f}"
@@ -132,12 +132,12 @@ def _cluster(row: Mapping[str, Any]) -> list[str]:
         f"   priority {row['priority']:.4f} = frequency {row['frequency']:.4f} × severity {row['severity']:g} × "
         f"headroom {row['headroom']:.2f} ÷ effort {row['effort']:g}",
         f"   {row['failures']:,.4g} of {row['items']:,} fail: {row['rate']:.0%} [{row['low']:.0%}, {row['high']:.0%}], "
-        f"the rest {row['rest']:.0%}; p {row['p_value']:.2g}{same}",
+        f"{row['rest']:.0%} outside all clusters; p {row['p_value']:.2g}{same}",
     ]
     if row["edited"]:
         lines.append(f"   edited: {', '.join(row['edited'])}")
     for sort, examples in row["examples"].items():
         for example in examples:
-            text = visible(cut(example["prompt"], 100)[0], one_line=True)
-            lines.append(f"   {'passes' if sort == 'neighbour' else sort:<10} {example['key'][:14]}  {text}")
+            key, text = (visible(example[name][:most], one_line=True) for name, most in (("key", 24), ("prompt", 100)))
+            lines.append(f"   {'passes' if sort == 'neighbour' else sort:<10} {key}  {text}")
     return lines

@@ -41,6 +41,11 @@ def direct_answer(row: Mapping[str, Any]) -> str | None:
     return marked.answer if marked and marked.before else None
 
 
+def has_reasoning(row: Mapping[str, Any]) -> bool:
+    """Whether a row has reasoning."""
+    return bool(row.get("reasoning")) or direct_answer(row) is not None
+
+
 def marked_answer(text: str) -> Marked | None:
     """The answer that a text marks; of several, the last."""
     *_, last = [None, *_HASHES.finditer(text)]

@@ -8,14 +8,13 @@ a stratum change is drawn by (seed, id, copy).
 Not covered: shares of other things than reasoning (`gristmill.mix`).
 """
 
-import heapq
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from hashlib import blake2b
-from math import floor
 from typing import Any, NamedTuple
 
 from gristmill.errors import UsageError
+from gristmill.shares import allotted, rounded
 
 
 class Member(NamedTuple):
@@ -25,11 +24,6 @@ class Member(NamedTuple):
     copy: int
     stratum: Hashable
     reasons: bool
-
-
-def rounded(share: float, rows: int) -> int:
-    """How many of `rows` are that share; halves up."""
-    return floor(share * rows + 0.5 + 1e-9)  # 0.35 * 10 is 3.4999999999999996
 
 
 def chosen(members: Iterable[Member], share: float, *, adds: bool, seed: int) -> set[tuple[str, int]]:
@@ -76,25 +70,6 @@ def surplus(members: Iterable[Member], share: float, *, seed: int) -> set[tuple[
     for stratum, group in over.items():
         dropped.update(_drawn(group, seed)[stay[stratum] :])
     return dropped
-
-
-def allotted(
-    total: int, quotas: Mapping[Hashable, float], least: Mapping[Hashable, int], most: Mapping[Hashable, int]
-) -> dict[Hashable, int]:
-    """`total` split by quotas into whole numbers from `least` to `most` (whose sums allow it): floors first, then one
-    by one where most is missing or, if the floors are too many, where most is over."""
-    shares = {name: min(max(floor(quota + 1e-9), least[name]), most[name]) for name, quota in quotas.items()}
-    left = total - sum(shares.values())
-    step, bound = (1, most) if left > 0 else (-1, least)
-    order = {name: place for place, name in enumerate(quotas)}
-    heap = [(step * (shares[name] - quotas[name]), order[name], name) for name in quotas if shares[name] != bound[name]]
-    heapq.heapify(heap)
-    for _ in range(abs(left)):
-        missing, place, name = heapq.heappop(heap)
-        shares[name] += step
-        if shares[name] != bound[name]:
-            heapq.heappush(heap, (missing + 1, place, name))
-    return shares
 
 
 def told(members: Iterable[Member], share: float, *, dropped: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.filter.marks import evidence
 from gristmill.generate import mix
-from gristmill.generate.direct import direct_answer
+from gristmill.generate.direct import has_reasoning
 from gristmill.generate.originals import Originals
 from gristmill.generate.pipeline import Asking, Goal, plan_told
 from gristmill.generate.sample import Plan, Row
@@ -168,7 +168,7 @@ def _members(file: Path) -> Iterator[mix.Member]:
 
 def _member(row: Row) -> mix.Member:
     stratum = (row["source_file"], *sorted(row["tags"] or ()))
-    return mix.Member(row["id"], row["copy"], stratum, bool(row.get("reasoning")) or direct_answer(row) is not None)
+    return mix.Member(row["id"], row["copy"], stratum, has_reasoning(row))
 
 
 class _Counts:

@@ -143,8 +143,11 @@ def exact_interval(failed: float, n: int, confidence: float = 0.95) -> tuple[flo
     return float(found.low), float(found.high)
 
 
-def refined(space: Space, members: Ints, failed: Floats, weights: Floats, *, least: int) -> tuple[Ints, float]:
-    """The items most like the failed members, cut where the ratio is largest, and that ratio (two rounds)."""
+def refined(
+    space: Space, members: Ints, failed: Floats, weights: Floats, *, least: int, floor: float = 0.0
+) -> tuple[Ints, float]:
+    """The items most like the failed members, cut where the ratio is largest, and that ratio (two rounds). `weights`,
+    `least` and `floor` are as in `scan.Scan`."""
     points = space.words if space.words is not None else space.points
     mean = np.asarray(points.mean(axis=0)).ravel()
     most = max(int(NEIGHBOURS * len(failed)), least)
@@ -158,8 +161,9 @@ def refined(space: Space, members: Ints, failed: Floats, weights: Floats, *, lea
         order = order[live[order]][:most]
         n = np.cumsum(weights[order])
         lost = failed * weights
-        found = ratio(np.cumsum(lost[order]), n, lost.sum(), weights.sum())
-        found[n < least] = 0
+        inside = np.cumsum(lost[order])
+        found = ratio(inside, n, lost.sum(), weights.sum())
+        found[(n < least) | (inside <= floor * n)] = 0
         end = int(found.argmax())
         current, value = np.sort(order[: end + 1]), float(found[end])
     return current, value

@@ -1,9 +1,9 @@
 """The table of clusters: one row each, ranked, with its factors, members and examples; the unclustered bin last.
 
-`members` is a list of structs: the item (`id`, `key`, `lineage`, `prompt`, `reference`, `response`, `tags`, `facts` as
-JSON), its `failed` share of `samples`, its `half` (`train` or `held_out`, by lineage), and `shown`: `central` and
-`borderline` for three failing members each, `neighbour` for the three passing items next to the cluster, which belong
-to it or not (`inside`).
+`members` is a list of structs: the item (`id`, `key`, `row`, `lineage`, `prompt`, `reference`, `response`, `tags`,
+`facts` as JSON, and where it came from), its `failed` share of `samples`, its `half` (`train` or `held_out`, by
+lineage), and `shown`: `central` and `borderline` for three failing members each, `neighbour` for the three passing
+items next to the cluster, which belong to it or not (`inside`).
 
 Not covered: what to do about a cluster (`counter.py`).
 """
@@ -32,6 +32,8 @@ Row = dict[str, Any]
 SHOWN = 3
 """Examples of each sort."""
 
+_OF_ITEM = ("id", "key", "row", "lineage", "prompt", "reference", "response", "tags", "source_file", "source_row")
+
 UNCLUSTERED = "unclustered"
 """The id of the last row: what fails and is in no cluster."""
 
@@ -39,7 +41,7 @@ _TEXT, _NUMBER = pa.large_string(), pa.float64()
 
 MEMBER = pa.struct(
     [
-        *((name, _TEXT) for name in ("id", "key", "lineage", "half", "shown")),
+        *((name, _TEXT) for name in ("id", "key", "row", "lineage", "half", "shown")),
         ("inside", pa.bool_()),
         ("failed", _NUMBER),
         ("samples", pa.int64()),
@@ -47,6 +49,8 @@ MEMBER = pa.struct(
         *((name, _TEXT) for name in ("reference", "response")),
         ("tags", STRINGS),
         ("facts", _TEXT),
+        ("source_file", _TEXT),
+        ("source_row", pa.int64()),
     ]
 )
 
@@ -76,8 +80,12 @@ def rows_of(
 ) -> list[Row]:
     """The rows of the table, by falling priority (equal ones by id)."""
     found = []
+    outside = np.ones(len(evals.items), bool)
     for each in clusters:
-        known = factors(each, evals.items, evals.failed, teacher)
+        outside[each.members] = False
+    rest_rate = float(evals.failed[outside].mean()) if outside.any() else 0.0
+    for each in clusters:
+        known = factors(each, evals.items, evals.failed, rest=rest_rate, teacher=teacher)
         row = {name: getattr(each, name) for name in ("name", "model_name", "kind", "definition", "p_value")}
         row |= {"cluster": each.id, "words": list(each.words), "stability": each.stability, "edited": list(each.edited)}
         row |= known._asdict() | {"priority": known.priority}
@@ -121,8 +129,8 @@ def _members(members: Ints, evals: Failures, space: Space | None, seed: int) -> 
 
 def _member(place: int, evals: Failures, seed: int, *, shown: str | None, inside: bool) -> Row:
     item = evals.items[place]
-    row = {name: item[name] for name in ("id", "key", "lineage", "prompt", "reference", "response", "tags")}
-    return row | {
+    return {
+        **{name: item.get(name) for name in _OF_ITEM},
         "half": half_of(item["lineage"], seed),
         "shown": shown,
         "inside": inside,

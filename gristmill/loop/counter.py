@@ -133,8 +133,9 @@ def row_from(task: Task, ask: Ask, sample: Row) -> Row:
     """The row that a reply makes."""
     seed = task.seed.row
     row = {name: value for name, value in sample.items() if name != "copy"}
-    row |= marks(task.target.cluster, task.kind, parents=[seed["id"], *(seed.get("parents") or ())])
-    row |= {"tags": list(seed.get("tags") or ()), "sample": task.number, "response": None, "reference": None}
+    row |= marks(task.target.cluster, task.kind, parents=_of(seed))
+    row |= {name: seed.get(name) for name in ("source_file", "source_row", "tags")}
+    row |= {"sample": task.number, "response": None, "reference": None}
     row["meta"] = orjson.dumps({"op": ask.name, "template_hash": ask.lineage["template_hash"]}).decode()
     cut = sample["finish_reason"] == "length"
     made = "cut: the reply was cut by the limit on its length" if cut else ask.made(sample["response"])
@@ -155,6 +156,11 @@ def row_from(task: Task, ask: Ask, sample: Row) -> Row:
     if folded(made["prompt"]) == folded(prompt_text(seed)):
         drop(row, "unchanged", of=seed["id"])
     return row
+
+
+def _of(seed: Row) -> list[str]:
+    """The parents of what is made from a seed: the seed, and what it was made from or the sample that stands for it."""
+    return [seed["id"], *(seed.get("parents") or filter(None, [seed.get("row")]))]
 
 
 def marks(cluster: Row, kind: str, parents: Sequence[str]) -> Row:

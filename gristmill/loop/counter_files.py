@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 
 from gristmill import __version__
@@ -29,7 +30,7 @@ from gristmill.generate.tally import Tally
 from gristmill.loop.asks import KINDS, Ask
 from gristmill.loop.clusters_table import UNCLUSTERED
 from gristmill.loop.counter import Done, Seed, Seen, Target, Task, asked_of, done, marks, result_of, target_of, verify
-from gristmill.loop.counter_inputs import index_of, mark_leaks, replayed, rows_made, suites
+from gristmill.loop.counter_inputs import index_of, mark_leaks, mined_from, replayed, rows_made, suites
 from gristmill.models.budget import Budget, Prices
 from gristmill.models.drive import finished
 from gristmill.models.protocol import Model
@@ -87,7 +88,7 @@ class _Making:
             for cluster in clusters
             for member in cluster["members"]
             if member["half"] == "held_out"
-            for name in (member["id"], member["lineage"])
+            for name in (member["id"], member["row"], member["lineage"])
         }
 
     def take(self, made: Sequence[tuple[tuple[int, int, int], Row]]) -> None:
@@ -142,8 +143,8 @@ def counter_clusters(
     if (model is None) == (plan.made_by is None):
         raise UsageError("counter: name a model (-m) or a function (--with FILE.py:FUNCTION), one of them")
     started, stages = time.monotonic(), Stages(say)
-    files = suites(path, against, run)
-    making = _Making(clusters, index_of(files, clusters), score)
+    files, evals = suites(against, run), mined_from(path, run)
+    making = _Making(clusters, index_of(files, evals, clusters), score)
     targets = [target_of(cluster, plan.seed) for cluster in chosen]
     asking = Asking(Tally(prices or {}), goal, budget)
     stages.begin("counter", plan.n * len(chosen))
@@ -159,14 +160,13 @@ def counter_clusters(
             row["flag_review"] = "answer"
     kept = sum(row.get("drop_rule") is None for row in rows)
     wanted = round(kept * plan.replay_share / (1 - plan.replay_share)) if plan.replay else 0
-    old = replayed(plan.replay, wanted, seed=plan.seed) if wanted else []
-    mark_leaks(old, making.index)
+    old = replayed(plan.replay, wanted, making.index, seed=plan.seed) if wanted else []
     rows += old
     stages.end(f"{len(rows):>11,} rows", asking.tally.note())
     stop = asking.ended(len(rows), None, out)
     summary = _summary(chosen, plan, making, old, wanted) | {
         "clusters_file": str(path),
-        "against": files,
+        "against": files + evals,
         "verified_by": score.name if score else None,
         "stopped": str(stop) if stop else None,
         **asking.tally.summary(),
@@ -273,9 +273,10 @@ def _by_function(targets: Sequence[Target], plan: Plan, making: _Making) -> None
 def _for_function(target: Target) -> Row:
     cluster = target.cluster
     known = {name: cluster[name] for name in ("name", "definition", "kind", "words")}
-    names = ("id", "prompt", "reference", "response", "tags", "facts", "failed")
+    names = ("id", "prompt", "reference", "response", "tags", "failed")
     train = [member for member in cluster["members"] if member["half"] == "train" and member["inside"]]
-    return {"id": cluster["cluster"], **known, "items": [{name: each[name] for name in names} for each in train]}
+    items = [{name: each[name] for name in names} | {"facts": orjson.loads(each["facts"])} for each in train]
+    return {"id": cluster["cluster"], **known, "items": items}
 
 
 def _summary(chosen: Sequence[Row], plan: Plan, making: _Making, old: Sequence[Row], wanted: int) -> Row:

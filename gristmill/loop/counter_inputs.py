@@ -16,6 +16,7 @@ from gristmill.files import BAD, ORDER, batches
 from gristmill.filter.contamination import items_of_record, mark_contaminated
 from gristmill.filter.ngrams import Index, Item, build
 from gristmill.formats import Bad, expand, raw_records
+from gristmill.loop.suite import registered
 from gristmill.records import DROPS, SCHEMAS
 from gristmill.run import Run
 from gristmill.shapes import row_of
@@ -26,32 +27,42 @@ Row = dict[str, Any]
 Maker = Callable[[Row, int, int], Sequence[Mapping[str, Any]]]
 
 
-def suites(clusters: Path, against: Sequence[str], run: Run) -> list[str]:
-    """The files that counterexamples must not hold: those given, what the clusters were mined from, and every output of
-    `gristmill eval` in the run. Files that are not there any more are left out, unless they were given."""
-    there: list[str] = list(expand(list(against))) if against else []
-    for output in run.outputs():
-        if output.name == "mine" and Path(output.path) == clusters.resolve():
-            there += [path for path in output.params.get("files", ()) if Path(path).is_file()]
-        if output.name == "eval" and Path(output.path).is_file():
-            there.append(output.path)
-    return list(dict.fromkeys(there))
+def suites(against: Sequence[str], run: Run) -> list[str]:
+    """The files that counterexamples must not hold: those given, and every suite evaluated in the run that is there."""
+    given: list[str] = list(expand(list(against))) if against else []
+    return list(dict.fromkeys([*given, *(path for path in registered(run) if Path(path).is_file())]))
 
 
-def index_of(paths: Sequence[str], clusters: Sequence[Row]) -> Index:
-    """The index of suites and of the clusters' own items, both halves."""
+def mined_from(clusters: Path, run: Run) -> list[str]:
+    """The evaluations that a table of clusters was mined from, as far as the run knows and they are there."""
+    made = [each for each in run.outputs() if each.name == "mine" and Path(each.path) == clusters.resolve()]
+    return [path for path in (made[-1].params.get("files", ()) if made else ()) if Path(path).is_file()]
+
+
+def index_of(paths: Sequence[str], evals: Sequence[str], clusters: Sequence[Row]) -> Index:
+    """The index of suites, of the prompts and references of evaluations (what a model said there is no item: answers
+    that are reasoned alike would all be leaks), and of the clusters' own items, both halves."""
     items = [
-        Item("clusters", number, name, text)
+        each
         for number, member in enumerate(member for cluster in clusters for member in cluster["members"])
-        for name, text in (("prompt", prompt_text(member)), ("reference", member["reference"] or ""))
-        if text.strip()
+        for each in _asked("clusters", number, member)
     ]
     for path in paths:
         for number, record, _ in raw_records(path):
             if isinstance(record, Bad):
                 raise UsageError(f"--against {path}: record {number} cannot be read: {record.reason}")
             items += items_of_record(dict(record), path, number)
+    for path in evals:
+        for batch in batches(path, answer="reference")[2]:
+            good = batch.filter(batch[BAD].is_null()).select(["prompt", "reference", "source_row"])
+            items += [each for row in good.to_pylist() for each in _asked(path, row["source_row"], row)]
     return build(items)
+
+
+def _asked(file: str, number: int, row: Row) -> list[Item]:
+    """The prompt and the reference of an item."""
+    texts = {"prompt": prompt_text(row), "reference": row["reference"] or ""}
+    return [Item(file, number, name, text) for name, text in texts.items() if text.strip()]
 
 
 _COMPARED = pa.schema([SCHEMAS["sample"].field(name) for name in ("id", "copy", "prompt", "response")] + list(DROPS))
@@ -100,21 +111,31 @@ def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[R
             row = row_of(given, "sample", answer="reference", extra=frozenset(slots))
         except BadRow as error:
             raise UsageError(f"--with {spec}: row {number}: {error}") from None
-        found.append({**row, "flag_counter": str(kind), "parents": list(parents or ()), "sample": number})
+        row |= {"flag_counter": str(kind), "parents": list(parents or ()), "sample": number}
+        found.append({**row, "source_file": spec.rpartition(":")[0], "source_row": number})
     return found
 
 
-def replayed(paths: Sequence[str], count: int, *, seed: int, columns: Mapping[str, str] | None = None) -> list[Row]:
-    """`count` rows of old data (fewer where there are not as many), drawn by a hash of (seed, id), in that order."""
+def replayed(
+    paths: Sequence[str], count: int, index: Index, *, seed: int, columns: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Rows of old data until `count` of them hold no evaluation's item (fewer where there are not as many), drawn by a
+    hash of (seed, id), in that order; those that do are among them, dropped as `contaminated`.
+
+    Raises UsageError for rows that are no prompts with responses.
+    """
     kind, _, read = batches(list(paths), columns=columns)
-    if kind not in ("sample", "prompt"):
+    if kind not in ("sample", "label"):
         raise UsageError(f"--replay {paths[0]}: these are {kind} rows; replay takes prompts with responses")
     rows: dict[str, Row] = {}
     for batch in read:
-        good = batch.filter(batch[BAD].is_null()).drop_columns([ORDER, BAD])
-        for row in good.to_pylist():
-            if kind == "sample" and row["response"] is None:
-                continue
-            rows.setdefault(row["id"], row)
-    drawn = sorted(rows, key=lambda id: blake2b(f"{seed}:replay:{id}".encode()).digest())[:count]
-    return [{**rows[id], "flag_counter": "replay"} for id in drawn]
+        for row in batch.filter(batch[BAD].is_null()).drop_columns([ORDER, BAD]).to_pylist():
+            if row["response"] is not None:
+                rows.setdefault(row["id"], row)
+    order = sorted(rows, key=lambda id: blake2b(f"{seed}:replay:{id}".encode()).digest())
+    drawn: list[Row] = []
+    while (short := count - sum(row.get("drop_rule") is None for row in drawn)) > 0 and len(drawn) < len(order):
+        more = [{**rows[id], "flag_counter": "replay"} for id in order[len(drawn) : len(drawn) + short]]
+        mark_leaks(more, index)
+        drawn += more
+    return drawn

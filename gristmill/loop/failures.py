@@ -24,6 +24,12 @@ from gristmill.wording import prompt_text
 Row = dict[str, Any]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
+OF_ROW = ("response", "source_file", "source_row")
+"""What an item has of the sample that stands for it."""
+
+OF_CALLS = ("cost", "logprobs", "tool_calls")
+"""What `meta` tells of an answer rather than of its item."""
+
 KEYS = ("suite", "item")
 """What names an item, in a column or in `meta`."""
 
@@ -32,9 +38,9 @@ class Failures(NamedTuple):
     """Items in input order."""
 
     items: list[Row]
-    """Of each: `id` (of the prompt), `key` (suite and item, else the id), `prompt`, `reference`, `response` (of its
-    first failed sample, else of its first), `tags`, `facts` (slots and metadata by name), `lineage` (what it was made
-    from, or its own id: items of one lineage are never parted)."""
+    """Of each: `id` (of the prompt), `key` (suite and item, else the id), `prompt`, `reference`, `tags`, `facts` (slots
+    and metadata by name), `lineage` (what it was made from, or its own id: items of one lineage are never parted), and
+    of its first failed sample, else of its first, `row` (its id), `response`, `source_file` and `source_row`."""
     failed: Floats
     """Shares of judged samples that failed, 0 to 1."""
     samples: Sequence[int]
@@ -77,7 +83,7 @@ def read_failures(
             known = found.setdefault(item["key"], item)
             count = counts.setdefault(item["key"], [0, 0])
             if wrong and not count[0]:
-                known["response"] = row.get("response")
+                known |= {name: row.get(name) for name in OF_ROW} | {"row": row["id"]}
             count[0] += wrong
             count[1] += 1
     check_bad(bad.count, rows + bad.count, max_bad, first=bad.first[0] if bad.first else None)
@@ -103,7 +109,7 @@ def _item(row: Row) -> Row:
     prompt_id = row_id("prompt", {"prompt": row["prompt"], "tools": row.get("tools")})
     named = [str(value) for name in KEYS if (value := row.get(name, meta.pop(name, None))) is not None]
     facts = {name.removeprefix("slot_"): text for name, text in row.items() if name.startswith("slot_") and text}
-    facts |= {name: value for name, value in meta.items() if name not in facts}
+    facts |= {name: value for name, value in meta.items() if name not in facts and name not in OF_CALLS}
     if len(named) == len(KEYS):
         facts["suite"] = named[0]
     made_from = sorted(parent for parent in row.get("parents") or () if parent != prompt_id)
@@ -113,7 +119,8 @@ def _item(row: Row) -> Row:
         "key": "/".join(named) if named else prompt_id,
         "prompt": row["prompt"],
         "reference": row.get("reference"),
-        "response": row.get("response"),
+        **{name: row.get(name) for name in OF_ROW},
+        "row": row["id"],
         "tags": list(dict.fromkeys(row.get("tags") or ())),
         "facts": facts,
     }

@@ -38,7 +38,7 @@ class Factors(NamedTuple):
     """The exact 95 % interval of the rate."""
     high: float
     rest: float
-    """The failure rate of all other items."""
+    """The failure rate of the items in no cluster."""
     frequency: float
     severity: float
     headroom: float
@@ -51,12 +51,17 @@ class Factors(NamedTuple):
 
 
 def factors(
-    cluster: Cluster, items: Sequence[Row], failed: Floats, teacher: Mapping[str, float] | None = None
+    cluster: Cluster,
+    items: Sequence[Row],
+    failed: Floats,
+    *,
+    rest: float,
+    teacher: Mapping[str, float] | None = None,
 ) -> Factors:
-    """The factors of a cluster; `teacher` are the failure shares of another model by the items' keys."""
+    """The factors of a cluster; `rest` is the failure rate of the items in none, `teacher` are the failure shares of
+    another model by the items' keys."""
     members, by_hand = cluster.members, cluster.set_by_hand
     failures = float(failed[members].sum())
-    others = len(failed) - len(members)
     said = [value for n in members.tolist() if failed[n] > 0 and (value := _severity(items[n])) is not None]
     severity = by_hand.get("severity", float(np.mean(said)) if said else SEVERITY)
     known = [teacher[items[n]["key"]] for n in members.tolist() if items[n]["key"] in teacher] if teacher else []
@@ -66,7 +71,7 @@ def factors(
         failures,
         failures / len(members),
         *exact_interval(failures, len(members)),
-        float(failed.sum() - failures) / others if others else 0.0,
+        rest,
         wilson(round(failures), len(failed), CONFIDENCE).low,
         float(severity),
         float(headroom),

@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 
 from gristmill.errors import UsageError
 from gristmill.files import batch_of
+from gristmill.filter.ngrams import Index
 from gristmill.keys import file_hash, key_of
 from gristmill.loop.asks import asks_of
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
 from gristmill.loop.counter_files import Plan, counter_clusters
-from gristmill.loop.counter_inputs import maker, replayed
+from gristmill.loop.counter_inputs import index_of, maker, replayed, suites
 from gristmill.loop.evals import Evals, default_slices, read_evals
 from gristmill.loop.evaluate import evaluate
 from gristmill.loop.gate import Terms, gate
@@ -126,7 +127,7 @@ def _round(
     counters = place / "counters.parquet"
     made = _countered(file, chosen, known, clusters, counters, run, say)
     data = place / "train.parquet"
-    mixed = _mixed(file, counters, data, run)
+    mixed = _mixed(file, counters, data, index_of(suites([], run), [str(evals)], known), run)
     candidate = place / "model"
     _trained(file, model, data, candidate, run, say)
     base_evals, new_evals = place / "gate-before.parquet", place / "gate-after.parquet"
@@ -192,8 +193,9 @@ def _tiny_maker() -> str:
     return f"{counters.__file__}:counter"
 
 
-def _mixed(file: LoopFile, counters: Path, out: Path, run: Run) -> dict[str, int]:
-    """Write what is trained on: the kept counterexamples, each so many times, and replay."""
+def _mixed(file: LoopFile, counters: Path, out: Path, index: Index, run: Run) -> dict[str, int]:
+    """Write what is trained on: the kept counterexamples, each so many times, and replay that holds no item of
+    `index`."""
     rows = pq.read_table(counters).to_pylist()
     waits = file.counter.model is not None and file.counter.verify is None
     kept = [row for row in rows if row["drop_rule"] is None and not waits]
@@ -202,7 +204,8 @@ def _mixed(file: LoopFile, counters: Path, out: Path, run: Run) -> dict[str, int
             f"loop: no counterexample in {counters} may be trained on; "
             + ("verify them (counter: verify)" if waits else "see their drop_rule")
         )
-    old = replayed([file.data], file.counter.replay, seed=file.seed) if file.counter.replay else []
+    drawn = replayed([file.data], file.counter.replay, index, seed=file.seed) if file.counter.replay else []
+    old = [row for row in drawn if row.get("drop_rule") is None]
     names = SCHEMAS["sample"].names
     every = [{name: row.get(name) for name in names} for row in kept for _ in range(file.counter.repeat)]
     for number, row in enumerate(every):

@@ -81,20 +81,23 @@ class Scan:
         return self._matrix @ weights, np.cumsum(weights[self.sets.nearest], axis=1)[:, self.sizes - 1]
 
     def ratios(
-        self, failed: Floats, weights: Floats, counts: tuple[Floats, Floats] | None = None
+        self, failed: Floats, weights: Floats, *, floor: float = 0.0, counts: tuple[Floats, Floats] | None = None
     ) -> tuple[Floats, Floats]:
-        """The ratios of the sets, and of the neighbourhoods. `weights` are how often an item counts: 0 for what is
-        taken out, bootstrap counts; `counts` are those of the weights, where they are known."""
+        """The ratios of the sets, and of the neighbourhoods; 0 for a set whose items fail no more often than `floor`.
+
+        `weights` are how often an item counts: 0 for what is taken out, bootstrap counts; `counts` are those of the
+        weights, where they are known.
+        """
         lost, total = failed * weights, weights.sum()
         flat, near = (
-            np.where(n >= self.least, ratio(inside, n, lost.sum(), total), 0.0)
+            np.where((n >= self.least) & (inside > floor * n), ratio(inside, n, lost.sum(), total), 0.0)
             for n, inside in zip(counts or self.counts(weights), self.counts(lost), strict=True)
         )
         return flat, near
 
-    def best(self, failed: Floats, weights: Floats) -> Hit:
+    def best(self, failed: Floats, weights: Floats, floor: float = 0.0) -> Hit:
         """The set that stands out most; of those within 2 of the largest ratio the simplest."""
-        flat, near = self.ratios(failed, weights)
+        flat, near = self.ratios(failed, weights, floor=floor)
         top = max(flat.max(initial=0.0), near.max(initial=0.0))
         close = np.flatnonzero(flat >= top - min(2.0, top / 10))
         if len(close):
@@ -115,7 +118,7 @@ class Scan:
         counts = self.counts(weights)
         found = []
         for _ in range(draws):
-            flat, near = self.ratios(rng.permutation(failed), weights, counts)
+            flat, near = self.ratios(rng.permutation(failed), weights, counts=counts)
             found.append(max(flat.max(initial=0.0), near.max(initial=0.0)))
         return np.array(found)
 

@@ -23,6 +23,9 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 MOST = 20_000
 """Slices that are looked at; the largest of a level come first."""
 
+BEAM = 1_000
+"""Slices of a level that are refined further, the largest."""
+
 CUTS = 5
 """Quantile bins of a number; every run of neighbouring bins is an interval."""
 
@@ -54,9 +57,10 @@ def slices(
         for each in _single(items)
         if (wanted is None or each.fields[0] in wanted) and each.fields[0] not in left_out and _fits(each, items, least)
     ]
-    singles, found = level, _largest(level)
+    found = _largest(level)
+    singles = found[:BEAM]
     for _ in range(depth - 1):
-        level = [each for each in _joined(level, singles) if len(each.members) >= least]
+        level = [each for each in _joined(_largest(level)[:BEAM], singles) if len(each.members) >= least]
         found += _largest(level)[: MOST - len(found)]
     return _distinct(found)
 
