@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -115,12 +116,13 @@ class _Parts(DataSink[None]):
 
     def write(self, micropartitions: Iterator[MicroPartition]) -> Iterator[WriteResult[None]]:
         for rows in micropartitions:
-            self.held.append(rows.to_arrow())
-            size = self.held[-1].nbytes
-            self.size += size
-            if self.size >= PARTS_BYTES:
-                self._submit()
-            yield WriteResult(None, size, len(rows))
+            whole = rows.to_arrow()
+            for piece in _pieces(whole):
+                self.held.append(piece)
+                self.size += piece.nbytes
+                if self.size >= PARTS_BYTES:
+                    self._submit()
+            yield WriteResult(None, whole.nbytes, len(rows))
 
     def finalize(self, write_results: list[WriteResult[None]]) -> MicroPartition:  # noqa: ARG002
         if self.held:
@@ -136,6 +138,13 @@ class _Parts(DataSink[None]):
         part, path = pa.concat_tables(self.held), _part(self.directory, self.number)
         self.writing.append(self.pool.submit(pq.write_table, part, path, compression="zstd"))
         self.held, self.size, self.number = [], 0, self.number + 1
+
+
+def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+    """A table in pieces of a part's size at most: a table from memory may come all at once."""
+    rows = max(1, ceil(len(table) / max(1, ceil(table.nbytes / PARTS_BYTES))))
+    for start in range(0, len(table), rows):
+        yield table.slice(start, rows)
 
 
 def _write_there(table: daft.DataFrame, directory: Path) -> int:

@@ -8,8 +8,10 @@ import pytest
 
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
+from gristmill.filter.pipeline import Settings, filter_files
 from gristmill.plan.efficiency import efficiency
 from gristmill.plan.plan import Figure, Wish, figures, plan, size_of
+from gristmill.run import Run
 
 
 def found(**wish: Any) -> dict[str, Figure]:
@@ -112,7 +114,7 @@ def test_a_runs_own_figures_take_the_place_of_heuristics(
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": f"q{n}", "response": f"An answer of some length, number {n} of them."} for n in range(8)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *rows]))
-    assert cli(capsys, "filter", "rows.jsonl", "-o", "out", "--near", "off")[0] == 0
+    filter_files(["rows.jsonl"], "out", Settings(near=None), run=Run("gristmill-run"))
     arguments = ["plan", "--goal", "assistant", "--size", "7B", "--method", "lora", "--from-run", "gristmill-run"]
     code, out, err = cli(capsys, *arguments, "--json")
     assert code == 0, err

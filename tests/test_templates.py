@@ -393,7 +393,7 @@ def test_a_search_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> No
         ("name: t\nprompt: '{{ a }}'\nslots: {a: &s [x, *s]}", ["slots.a[1]", "holds itself"]),
         ("[1, 2]", ["list", "a template"]),
         ("name: [", ["not YAML", "line 1"]),
-        ("", ["NoneType", "a template"]),
+        ("", ["nothing", "a template"]),
     ],
 )
 def test_what_makes_no_sense_is_one_line(tmp_path: Path, text: str, told: list[str]) -> None:

@@ -12,7 +12,6 @@ import json
 import shlex
 import subprocess
 from collections.abc import Mapping, Sequence
-from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ def _code(trainer: str) -> str:
 
 def _called(trainer: str, data: str, seed: int) -> Any:
     file, _, name = trainer.partition(":")
-    fn = _function(file, name)
+    fn = _function(Path(file).resolve(), name)
     try:
         return fn(data, seed)
     except GristmillError:
@@ -88,10 +87,9 @@ def _called(trainer: str, data: str, seed: int) -> Any:
         raise UsageError(f"trainer {trainer}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-@cache
-def _function(file: str, name: str) -> Any:
+def _function(file: Path, name: str) -> Any:
     try:
-        found = getattr(user_module(Path(file), Path(file).stem), name, None)
+        found = getattr(user_module(file, file.stem), name, None)
     except Exception as error:  # of the user's module, which may raise anything
         raise UsageError(f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; mend it") from error
     if not callable(found):

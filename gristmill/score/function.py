@@ -34,7 +34,13 @@ def function_score(file: str, name: str, settings: Mapping[str, Any]) -> Score:
     Raises UsageError if there is none, for a setting it does not take, and for a parameter that nothing fills.
     """
     place = f"score {file}:{name}"
-    takes = inspect.signature(_function(file, name)).parameters
+    if not Path(file).is_file():
+        raise UsageError(f"{place}: no file {file}; name a Python file")
+    file = str(Path(file).resolve())
+    version = blake2b(digest_size=8)
+    for local in sorted(local_files(Path(file))):
+        version.update(local.read_bytes())
+    takes = inspect.signature(_function(file, name, version.hexdigest())).parameters
     free = [each for each in takes if each not in GIVEN]
     if unknown := next((each for each in settings if each not in free), None):
         raise UsageError(f"{place}: no setting {unknown!r}; allowed: {', '.join(free) or 'none'}")
@@ -43,18 +49,15 @@ def function_score(file: str, name: str, settings: Mapping[str, Any]) -> Score:
         named = parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
         if named and parameter.default is parameter.empty and each not in settings:
             raise UsageError(f"{place}: nothing fills its parameter {each!r}; set it, or take {', '.join(GIVEN)}")
-    version = blake2b(digest_size=8)
-    for local in sorted(local_files(Path(file).resolve())):
-        version.update(local.read_bytes())
     given = tuple(each for each in takes if each in GIVEN)
-    judge = partial(_verdicts, str(Path(file).resolve()), name, given, dict(settings))
+    judge = partial(_verdicts, file, name, version.hexdigest(), given, dict(settings))
     return Score(name, version.hexdigest(), judge, dict(settings), reads=None if {"meta", "item"} & set(given) else ())
 
 
 def _verdicts(
-    file: str, name: str, given: Sequence[str], settings: Mapping[str, Any], items: Sequence[Item]
+    file: str, name: str, version: str, given: Sequence[str], settings: Mapping[str, Any], items: Sequence[Item]
 ) -> list[Verdict]:
-    fn = _function(file, name)
+    fn = _function(file, name, version)
     return [_verdict(fn, item, given, settings) for item in items]
 
 
@@ -77,10 +80,8 @@ def _verdict(fn: Callable[..., Any], item: Item, given: Sequence[str], settings:
 
 
 @cache
-def _function(file: str, name: str) -> Callable[..., Any]:
+def _function(file: str, name: str, version: str) -> Callable[..., Any]:  # noqa: ARG001  an edited file is another
     path = Path(file)
-    if not path.is_file():
-        raise UsageError(f"score {file}:{name}: no file {file}; name a Python file")
     try:
         found = getattr(user_module(path, path.stem), name, None)
     except GristmillError:
