@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from gristmill.cli.score import missing
 from gristmill.errors import BadInput, Refused, UsageError
 from gristmill.run import Run
 from gristmill.score.cache import Scores, cached
@@ -294,3 +295,10 @@ def test_what_cannot_be_scored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         score_files(str(tmp_path / "none.jsonl"), [score("exact")], out, run=Run(tmp_path / "run"))
     assert not out.exists()
+
+
+def test_where_every_row_lacks_a_column_the_flag_that_names_it_is_told() -> None:
+    assert missing({"no_reference": 3}) == [
+        "no row has a reference: name the column that holds it with --map reference=COLUMN"
+    ]
+    assert missing({"no_reference": 3, "wrong": 1}) == missing({}) == []

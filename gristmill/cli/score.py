@@ -82,6 +82,15 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
         where = told["parameters"].get("isolation")
         lines += [f"{name:<16} isolation: {where}"] if where else []
         lines.append(f"{name:<16} {mean}: {words}; {told['cache_hits']:,} known before")
+        lines += [f"  {line}" for line in missing(told["verdicts"])]
         lines += [f"  {line}" for line in words_of(told.get("report") or {})]
     bad = f" ({summary['rows_bad']:,} bad rows set aside)" if summary["rows_bad"] else ""
     return "\n".join([*lines, f"{summary['rows']:,} rows{bad} in {out}"])
+
+
+def missing(verdicts: Mapping[str, int]) -> list[str]:
+    """What to do where no row could be judged for want of a column."""
+    for verdict, column in (("no_response", "response"), ("no_reference", "reference")):
+        if verdicts and verdicts.keys() == {verdict}:
+            return [f"no row has a {column}: name the column that holds it with --map {column}=COLUMN"]
+    return []
