@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gristmill.errors import UsageError
@@ -114,6 +114,7 @@ def test_a_cap_gives_to_its_own_side() -> None:
     assert sum(of(every, a=9_000, b=9_000).quotas.values()) == pytest.approx(50 / 0.3, abs=1)
 
 
+@example(sources=[(1, 1), (1, 1), (1, 1), (3, 1)], total=6)
 @given(st.lists(st.tuples(st.integers(1, 5_000), st.integers(1, 100)), min_size=2, max_size=6), st.integers(1, 3_000))
 def test_quotas_are_exact_to_a_row(sources: list[tuple[int, int]], total: int) -> None:
     """Largest remainders: every quota is its share of the total rounded up or down, and they sum to the total."""

@@ -12,6 +12,7 @@ Not covered: which rows are taken (`draw.py`).
 """
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import NamedTuple
 
 from gristmill.errors import UsageError
@@ -49,8 +50,7 @@ def resolve(
     def fits(amount: int) -> str | None:
         """The source that runs out at that total, or None."""
         part = _capped(shares, {name: cap / amount for name, cap in caps.items()}, sides)
-        short = [name for name in shares if part[name] * amount > most[name] + 0.5]
-        return max(short, key=lambda name: part[name] * amount / most[name]) if short else None
+        return _runs_out(part, most, amount)
 
     def feasible(amount: int) -> bool:
         try:
@@ -83,6 +83,15 @@ def resolve(
         bounds,
     )
     return Resolved(part, quotas, notes)
+
+
+def _runs_out(part: Mapping[str, float], most: Mapping[str, int], amount: int) -> str | None:
+    """The source that has least of what it should give to `amount`, if quotas that are off by a row cannot mend it."""
+    short = [name for name in part if part[name] * amount > most[name] + 0.5]
+    rounded_up = sum(min(most[name], ceil(part[name] * amount - CLOSE)) for name in part)
+    if not short and rounded_up < amount:  # each is short by less than a row, and together by more than one
+        short = [name for name in part if part[name] * amount > most[name]]
+    return max(short, key=lambda name: part[name] * amount / most[name]) if short else None
 
 
 def by_kind(mix: MixFile, shares: Mapping[str, float]) -> dict[str, float]:
