@@ -95,7 +95,7 @@ def item(row, phrase):
     return known | {"reference": None, "response": None}
 
 
-def topics(told, rng):  # noqa: ARG001  the same in every draw
+def topics(told, rng):  # noqa: ARG001  called like `words`, which draws; here the same in every draw
     return [np.flatnonzero([bool(re.search(rule, each.lower())) for each in told]) for rule in TOPICS.values()]
 
 
@@ -108,7 +108,7 @@ def words(told, rng):
     return [np.sort(present[:, word].nonzero()[0]) for word in rng.choice(usable, 10, replace=False)]
 
 
-def nearest(told, rng):  # noqa: ARG001  the same in every draw
+def nearest(told, rng):  # noqa: ARG001  called like `words`, which draws; here the same in every draw
     """The 60 items whose phrases are most like each of EvalTree's."""
     weigher = TfidfVectorizer(stop_words="english", sublinear_tf=True)
     known = weigher.fit_transform(told)

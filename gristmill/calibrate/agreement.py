@@ -100,7 +100,8 @@ def _distances(labels: Sequence[Any], totals: Floats, scale: Scale) -> Floats:
         return 1 - np.eye(len(labels))
     if scale == "interval":
         values = np.array(labels, float)
-        return (values[:, None] - values) ** 2  # type: ignore[no-any-return]
+        apart: Floats = (values[:, None] - values) ** 2
+        return apart
     ranks = np.cumsum(totals) - totals / 2  # ordinal: what lies between two labels, half of either end
     return (ranks[:, None] - ranks) ** 2
 

@@ -43,7 +43,7 @@ def export(
             to,
             out,
             run=Run(run),
-            reasoning=reasoning,  # type: ignore[arg-type]
+            reasoning=reasoning,  # type: ignore[arg-type]  # checked by export_files
             columns=pairs("--map", column_map),
             limit=limit,
             max_bad=share("--max-bad", max_bad, zero=True),

@@ -49,10 +49,10 @@ def plan(
     price_in, price_out = _prices(price)
     measured = _measured(from_run) if from_run else {}
     wish = Wish(
-        goal,  # type: ignore[arg-type]
+        goal,  # type: ignore[arg-type]  # checked by Wish
         size_of(size),
-        method,  # type: ignore[arg-type]
-        rl_scale=rl_scale,  # type: ignore[arg-type]
+        method,  # type: ignore[arg-type]  # checked by Wish
+        rl_scale=rl_scale,  # type: ignore[arg-type]  # checked by Wish
         tokens_in=tokens_in,
         tokens_out=tokens_out,
         epochs=epochs,

@@ -80,7 +80,7 @@ def rollout(
                 columns=pairs("--map", column_map),
                 limit=limit,
                 solved=counted,
-                form=advantage,  # type: ignore[arg-type]
+                form=advantage,  # type: ignore[arg-type]  # checked above
                 force=force,
                 say=say,
             )
@@ -108,7 +108,7 @@ def rollout(
                     plan=plan,
                     run=Run(run),
                     solved=counted,
-                    form=advantage,  # type: ignore[arg-type]
+                    form=advantage,  # type: ignore[arg-type]  # checked above
                     goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
                     budget=budget,
                     prices={asked.name: price} if price else {},

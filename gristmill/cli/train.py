@@ -52,7 +52,7 @@ def train(
     from gristmill.train.settings import Settings, Watch, read_args
 
     settings = Settings(
-        method,  # type: ignore[arg-type]
+        method,  # type: ignore[arg-type]  # checked by Settings
         lora,
         read_args(args),
         seed,
@@ -69,7 +69,7 @@ def train(
             run=Run(run),
             columns=pairs("--map", column_map),
             limit=limit,
-            reasoning=reasoning,  # type: ignore[arg-type]
+            reasoning=reasoning,  # type: ignore[arg-type]  # checked with the rows' format
             force=force,
             say=say,
         )

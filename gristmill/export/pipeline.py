@@ -25,6 +25,7 @@ from gristmill.export.formats import FORMATS, GRADER, Format, Reasoning
 from gristmill.files import BAD, ORDER, batches, check_bad
 from gristmill.progress import Stages
 from gristmill.run import Run
+from gristmill.shapes import Answer
 
 SHOWN = 20
 """Rows set aside that the summary names."""
@@ -139,8 +140,8 @@ def _written(
     tools: bool,
 ) -> Written:
     made, written = FORMATS[to], Written()
-    answers = "response" if "sample" in made.kinds and "prompt" not in made.kinds else "reference"
-    kind, _, read = batches(paths, columns=columns, answer=answers, limit=limit)  # type: ignore[arg-type]
+    answers: Answer = "response" if "sample" in made.kinds and "prompt" not in made.kinds else "reference"
+    kind, _, read = batches(paths, columns=columns, answer=answers, limit=limit)
     if kind not in made.kinds:
         fit = " or ".join(made.kinds)
         raise UsageError(f"{to}: these are {kind} rows; it takes {fit} rows (gristmill pick --for makes them)")

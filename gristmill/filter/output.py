@@ -5,7 +5,6 @@ Rows pass in windows; Parquet is compressed on a thread of its own while the nex
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from gristmill import progress
 from gristmill.export.messages import training_row
@@ -23,6 +21,7 @@ from gristmill.filter.diversity import Diversity
 from gristmill.filter.row_keys import Ints
 from gristmill.filter.work import Work, windows
 from gristmill.filter.yields import Yields
+from gristmill.parquet import Writer
 from gristmill.records import DROPS
 
 _TRAINED = {"prompt", "tools", "response", "chosen", "rejected", "label"}
@@ -45,12 +44,12 @@ def write_rows(work: Work, findings: Sequence[pa.Table], directory: Path) -> Wri
     rows_kept = 0
     with ExitStack() as files:
         chat = files.enter_context((directory / "kept.jsonl").open("wb"))
-        writers: list[_Writer] = []
+        writers: list[Writer] = []
         for window in marked_windows(work, findings):
             survivors = window.filter(pc.is_null(window["drop_rule"]))
             if not writers:
                 names = ("rows.parquet", "kept.parquet")
-                writers = [files.enter_context(_Writer(directory / name, window.schema)) for name in names]
+                writers = [files.enter_context(Writer(directory / name, window.schema)) for name in names]
             writers[0].write(window)
             writers[1].write(survivors)
             for row in survivors.select(_TRAINED & set(window.column_names)).to_pylist():
@@ -95,25 +94,3 @@ def _scattered(parts: Sequence[pa.Table], name: str, start: int, end: int) -> pa
     rows: Ints = np.concatenate([part["row"].to_numpy() for part in parts])
     index[rows - start] = np.arange(len(rows))
     return values.take(pa.array(index, mask=index < 0)).combine_chunks()
-
-
-class _Writer:
-    """A Parquet file that is compressed and written on a thread, one table at a time."""
-
-    def __init__(self, path: Path, schema: pa.Schema):
-        self.file = pq.ParquetWriter(path, schema, compression="zstd")
-        self.thread, self.last = ThreadPoolExecutor(1), Future[None]()
-        self.last.set_result(None)
-
-    def write(self, table: pa.Table) -> None:
-        self.last.result()
-        self.last = self.thread.submit(self.file.write_table, table)
-
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.thread.shutdown()
-        self.file.close()
-        if error == (None, None, None):
-            self.last.result()

@@ -102,6 +102,7 @@ class Subsets:
     def __getitem__(self, number: int) -> list[Any]:
         rest, top, places = number, len(self.rows), []
         for count in range(self.k, 0, -1):
+            # mypy cannot tell the type of a lambda with a default, which binds `count` as it is in this turn
             top = bisect_right(range(top), rest, key=lambda place, count=count: comb(place, count)) - 1  # type: ignore[misc]
             rest -= comb(top, count)
             places.append(top)

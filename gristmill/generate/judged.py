@@ -124,8 +124,8 @@ class Measured:
     def __init__(self, score: Score, direction: str):
         self.score, self.direction = score, direction
 
-    def asks(self, result: Result) -> list[Candidate]:  # noqa: ARG002
-        """Nothing."""
+    def asks(self, result: Result) -> list[Candidate]:  # noqa: ARG002  other checks ask a model about it
+        """Nothing: a score needs no further call."""
         return []
 
     def settle(self, batch: Sequence[tuple[Result, Sequence[Completion]]]) -> None:

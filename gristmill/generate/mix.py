@@ -79,8 +79,10 @@ def told(members: Iterable[Member], share: float, *, dropped: int) -> dict[str, 
         counts[member.stratum][member.reasons] += 1
     reasoning = sum(count[True] for count in counts.values())
     rows = sum(count.total() for count in counts.values())
-    listed = [{"stratum": name, "rows": c.total(), "with_reasoning": c[True]} for name, c in counts.items()]
-    listed.sort(key=lambda each: -int(each["rows"]))  # type: ignore[call-overload]
+    listed: list[dict[str, Any]] = [
+        {"stratum": name, "rows": c.total(), "with_reasoning": c[True]} for name, c in counts.items()
+    ]
+    listed.sort(key=lambda each: -each["rows"])
     return {
         "asked": share,
         "rows": rows,

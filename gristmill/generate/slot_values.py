@@ -57,6 +57,10 @@ class Steps(Sequence[Any]):
 
 
 def steps_of(bounds: Sequence[float], step: float | None, where: str) -> Sequence[Any]:
+    """The values of a range, both ends in it, without holding them: whole numbers, or decimals exact to their digits.
+
+    Raises UsageError, naming `where`, for bounds that do not rise and a step that is missing or not above 0.
+    """
     numbers = [*(bounds), 1 if step is None else step]
     if len(numbers) != 3 or not all(isfinite(number) for number in numbers):
         raise UsageError(f"{where}: range: {list(bounds)}: allowed are two numbers, [lowest, highest]")

@@ -91,7 +91,8 @@ def maker(spec: str) -> Maker:
     found = getattr(user_module(Path(file), Path(file).stem), name, None)
     if not callable(found):
         raise UsageError(f"--with {spec}: {file} has no function {name!r}")
-    return found  # type: ignore[no-any-return]
+    made: Maker = found
+    return made
 
 
 def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[Row]:

@@ -92,9 +92,9 @@ class LoopFile(_Strict):
     gate_suite: str
     rounds: int = Field(4, ge=1)
     counter: CounterEntry
-    train: TrainEntry = TrainEntry()  # type: ignore[call-arg]
-    gate: GateEntry = GateEntry()  # type: ignore[call-arg]
-    stop: StopEntry = StopEntry()  # type: ignore[call-arg]
+    train: TrainEntry = TrainEntry()  # type: ignore[call-arg]  # Field() gives the defaults
+    gate: GateEntry = GateEntry()  # type: ignore[call-arg]  # Field() gives the defaults
+    stop: StopEntry = StopEntry()  # type: ignore[call-arg]  # Field() gives the defaults
     seed: int = 0
 
 

@@ -116,7 +116,8 @@ def power_better(n: int, level: float, discordant: float, difference: float) -> 
     """How probably the one-sided exact test on `n` items finds the candidate better, if it is so by `difference`."""
 
     def passes(won: Array, lost: Array) -> Array:
-        return binom.sf(won - 1, np.maximum(won + lost, 0), 0.5) <= level  # type: ignore[no-any-return]
+        passed: Array = binom.sf(won - 1, np.maximum(won + lost, 0), 0.5) <= level  # SciPy has no types
+        return passed
 
     return _sum(n, *_split(discordant, difference), passes)
 

@@ -94,12 +94,16 @@ def arms(
         names = sorted({source_of(row) for row in kept})
         for name in names if len(names) > 1 else ():
             rest = [row for row in kept if source_of(row) != name]
-            made.append(Arm(f"without {name}", lambda _, rest=rest: rest))  # type: ignore[misc]
+            made.append(Arm(f"without {name}", _always(rest)))
             made.append(Arm(f"as many as without {name}", like(rest, kept)))
             compared.append(Part(f"source {name}", f"as many as without {name}", f"without {name}"))
     if not compared:
         raise UsageError("ablate: nothing to compare: no row was dropped, and all are of one source")
     return made, compared
+
+
+def _always(rows: Sequence[Row]) -> Callable[[int], Sequence[Row]]:
+    return lambda _: rows
 
 
 def source_of(row: Row) -> str:

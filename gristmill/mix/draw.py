@@ -89,10 +89,10 @@ def _cell_sizes(rows: Rows) -> list[int]:
 def _cell_quotas(rows: Rows, quota: int, reasoned: int | None) -> list[int]:
     """The quota of each cell: in proportion to its size, within its side of the share of reasoning."""
     sizes = _cell_sizes(rows)
-    parts = [(quota, range(len(sizes)))] if reasoned is None else []
+    parts: list[tuple[int, Sequence[int]]] = [(quota, range(len(sizes)))] if reasoned is None else []
     if reasoned is not None:
         for amount, wanted in ((reasoned, True), (quota - reasoned, False)):
-            parts.append((amount, [n for n, (_, reasons) in enumerate(rows.cells) if reasons == wanted]))  # type: ignore[arg-type]
+            parts.append((amount, [n for n, (_, reasons) in enumerate(rows.cells) if reasons == wanted]))
     found = [0] * len(sizes)
     for amount, cells in parts:
         whole = sum(sizes[n] for n in cells)

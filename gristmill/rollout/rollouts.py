@@ -35,7 +35,8 @@ class Rollouts(NamedTuple):
             raise UsageError(
                 f"score {name}: the rollouts have none; allowed: {there or 'none (run gristmill rollout)'}"
             )
-        return self.table[column].to_numpy().astype(float)  # type: ignore[no-any-return]
+        values: Floats = self.table[column].to_numpy().astype(float)  # Arrow has no types
+        return values
 
     def lengths(self) -> Ints:
         """The characters of every response."""
