@@ -1,4 +1,4 @@
-"""`gristmill demo`: the filter on bundled real data, with no key, GPU or network."""
+"""`gristmill demo`: the filter on bundled real data and the loop on the embedded model; no key, GPU or network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import json
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from gristmill.demo.claims import Claim
 
 
 def demo(
@@ -26,6 +31,7 @@ def demo(
     from gristmill.cli.filter import printed
     from gristmill.filter.pipeline import Settings, filter_files
     from gristmill.progress import shown
+    from gristmill.train.tiny.make import NEEDED
 
     with as_file(files("gristmill") / "data") as data:
         # The solutions come with their authors' verdict; training answers have none and are right by construction.
@@ -39,8 +45,8 @@ def demo(
         typer.echo(printed(summary, out, settings))
         for rule, row in _one_per_rule(out).items():
             typer.echo(f"  gristmill why {row} --run {out}   # {rule}")
-    if loop and all(map(find_spec, ("torch", "transformers"))):
-        summary |= _looped(out, seed, quiet=as_json)
+    if loop and all(map(find_spec, NEEDED)):
+        summary = _looped(out, seed, quiet=as_json)
     elif not as_json:
         typer.echo("the loop on the embedded model needs torch: pip install 'gristmill[train]'")
     if as_json:
@@ -48,26 +54,40 @@ def demo(
 
 
 def _looped(out: Path, seed: int, *, quiet: bool) -> dict[str, Any]:
-    """The claims on the embedded model, printed and added to the summary."""
-    from gristmill.loop.demo import countering, filtering, words
-    from gristmill.run import Run
+    """Try the claims on the embedded model, beside `out`; they join its summary and its report. Returns the summary."""
+    from rich.text import Text
 
-    def say(what: str) -> None:
-        typer.echo(what, err=True)
+    from gristmill.cli.terminal import show_lines
+    from gristmill.demo.claims import claims
+    from gristmill.demo.trial import tried
+    from gristmill.report.html import write_report
 
-    place = out.with_name(f"{out.name}-loop") / f"seed-{seed}"
-    run = Run(place / "run")
-    found = {
-        "filtering": filtering(place / "filtering", run=run, seed=seed, say=say),
-        "countering": countering(place / "countering", run=run, seed=seed, say=say),
-    }
-    told = words(found["filtering"], found["countering"])
-    (place / "claims.txt").write_text("\n".join(told) + "\n", encoding="utf-8")
-    summary = json.loads((out / "summary.json").read_text(encoding="utf-8")) | {"seed": seed, **found}
-    (out / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    place = out.with_name(f"{out.name}-loop")
+    typer.echo(f"the loop on the embedded model, seed {seed}, in {place}", err=True)
+    found = tried(place, seed)
+    told = claims(found["filtering"], found["countering"])
+    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    summary |= {"seed": seed, **found, "claims": [claim._asdict() for claim in told]}
+    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    write_report(out)
     if not quiet:
-        typer.echo("\n".join(told))
-    return found
+        for claim in told:
+            show_lines([Text(f"\n{claim.title}"), _table(claim), *(f"  - {said}" for said in claim.sentences)])
+        filtered = place / "filtering" / "filtered"
+        typer.echo(f"\nreport: {out / 'report.html'}   why a candidate: gristmill why ID --run {filtered}")
+    return summary
+
+
+def _table(claim: Claim) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for place, name in enumerate(claim.columns):
+        table.add_column(name, justify="right" if place else "left")
+    for row in claim.rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _one_per_rule(out: Path) -> dict[str, str]:

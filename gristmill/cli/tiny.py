@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,9 @@ def tiny(
     forms: Annotated[str | None, typer.Option(metavar="NAMES", help="Of hash, plain, json; default all.")] = None,
     asks: Annotated[str, typer.Option(metavar="NAMES", help="What prompts ask for: open, steps, direct.")] = "open",
     reasoning: Annotated[float, typer.Option(min=0, max=1, help="Share of open answers that show steps.")] = 1.0,
+    buggy: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the answers that carry or borrow which forget to, and err.")
+    ] = 0.0,
     test: Annotated[bool, typer.Option("--test", help="Of the part held out from training.")] = False,
     answers: Annotated[bool, typer.Option("--answers", help="Samples with right answers, not prompts.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
@@ -37,15 +41,18 @@ def tiny(
     if data is None:
         if test or answers:
             raise UsageError("tiny --test and --answers are about rows: add --data N")
-        _train(out, mix, seed, steps, rows, reasoning, force=force)
+        given = {"steps": steps, "rows": rows}
+        drawn = {"seed": seed, "mix": mix, "reasoning": reasoning, "buggy": buggy}
+        _train(out, drawn | {name: value for name, value in given.items() if value is not None}, force=force)
     elif steps is not None or rows is not None:
         raise UsageError("tiny --data N writes rows and trains nothing: leave out --steps and --rows")
     else:
         part = "test" if test else "train"
-        _write(out, data, answers, seed=seed, part=part, mix=mix, reasoning=reasoning, force=force)
+        taught = {"reasoning": reasoning, "buggy": buggy} if answers else {}
+        _write(out, data, answers, {"seed": seed, "part": part, "mix": mix, **taught}, force=force)
 
 
-def _write(out: Path, n: int, answers: bool, *, reasoning: float, force: bool, **drawn: Any) -> None:
+def _write(out: Path, n: int, answers: bool, drawn: Mapping[str, Any], *, force: bool) -> None:
     from gristmill.beside import beside
     from gristmill.parquet import RowWriter, check_replaceable, marked
     from gristmill.train.tiny.world import rows, schema
@@ -53,23 +60,19 @@ def _write(out: Path, n: int, answers: bool, *, reasoning: float, force: bool, *
     check_replaceable(out, "tiny", force=force)
     with beside(out) as partial:
         with RowWriter(partial / out.name, marked(schema(answers))) as file:
-            for number, row in enumerate(rows(n, reasoning=reasoning if answers else None, **drawn)):
+            for number, row in enumerate(rows(n, **drawn)):
                 file.write({**row, "source_file": "tiny", "source_row": number})
         (partial / out.name).replace(out)
     typer.echo(f"{n:,} rows in {out}")
 
 
-def _train(
-    out: Path, mix: Mix, seed: int, steps: int | None, rows: int | None, reasoning: float, *, force: bool
-) -> None:
+def _train(out: Path, drawn: Mapping[str, Any], *, force: bool) -> None:
     from gristmill.progress import Stages, shown
     from gristmill.train.tiny.make import ABOUT, Recipe, make
 
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]) and not (out / ABOUT).exists() and not force:
         raise UsageError(f"-o {out}: exists, and is no model that gristmill made; name another, or add --force")
-    given = {"steps": steps, "rows": rows}
-    recipe = Recipe(seed=seed, mix=mix, reasoning=reasoning, **{k: v for k, v in given.items() if v is not None})
-
+    recipe = Recipe(**drawn)
     with shown() as say:
         stages = Stages(say)
         stages.begin("tiny", recipe.steps * 32)

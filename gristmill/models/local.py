@@ -21,7 +21,7 @@ import importlib.util
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from hashlib import blake2b
 from queue import SimpleQueue
 from threading import Lock, Thread
@@ -34,7 +34,7 @@ from gristmill.errors import CallFailed, UsageError
 from gristmill.models.answer import parse_answer
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import keys
-from gristmill.models.weights import Weights, content_of, directory_of, load
+from gristmill.models.weights import Weights, content_of, directory_of, is_small, load, one_thread
 
 if TYPE_CHECKING:
     from gristmill.models.decoding import Row
@@ -180,7 +180,8 @@ class Local:
         for jobs in _rounds(asked):
             try:
                 weights = weights or load(self._directory, self.name, device=self.device, dtype=self.dtype)
-                self._write(weights, [row for job in jobs if job.wanted() for row in self._rows(weights, job)])
+                with one_thread() if is_small(weights.model) else nullcontext():
+                    self._write(weights, [row for job in jobs if job.wanted() for row in self._rows(weights, job)])
             except BaseException as error:  # noqa: BLE001  raised again where the answers are waited for
                 for job in jobs:
                     job.fail(error)

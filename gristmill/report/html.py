@@ -102,6 +102,7 @@ def _content(directory: Path) -> dict[str, Any]:
         "axes": balance.axes(summary),
         "warnings": (summary.get("balance") or {}).get("warnings") or [],
         "collapse": balance.collapse(summary),
+        "claims": [_Loose(claim) for claim in summary.get("claims") or []],
         "lineage": lineage.steps(summary),
         "times": lineage.times(summary),
         "whatif": sliders,

@@ -9,13 +9,13 @@ Not covered: models that need a GPU, an evaluation on the way, checkpoints (`tra
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 
 from gristmill import progress
 from gristmill.errors import UsageError
+from gristmill.models.weights import one_thread
 
 WARMUP = 20
 IGNORED = -100
@@ -119,14 +119,3 @@ def _padded(answers: Sequence[Taught], pad: int) -> tuple[torch.Tensor, torch.Te
         ids[place, : len(each.tokens)] = torch.tensor(each.tokens)
         labels[place, each.begin : len(each.tokens)] = torch.tensor(each.tokens[each.begin :])
     return ids, labels
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute on one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

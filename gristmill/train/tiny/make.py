@@ -30,20 +30,21 @@ ABOUT = "gristmill.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the weights: the data (`rows` drawn from `mix`, the share `reasoning` with its steps), the number of
-    steps, and a seed for all that is drawn."""
+    """What decides the weights: the data (`rows` drawn from `mix`, the share `reasoning` with its steps, of those that
+    regroup the share `buggy` wrong), the number of steps, and a seed for all that is drawn."""
 
     seed: int = 0
     steps: int = 500
     rows: int = 8_000
     reasoning: float = 1.0
+    buggy: float = 0.0
     mix: Mix = field(default_factory=Mix)
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.rows < 1 or not 0 <= self.reasoning <= 1:
+        if self.steps < 0 or self.rows < 1 or not (0 <= self.reasoning <= 1 and 0 <= self.buggy <= 1):
             raise UsageError(
-                f"tiny: steps {self.steps}, rows {self.rows}, reasoning {self.reasoning}: allowed are steps from 0, "
-                "rows from 1, and a share of 0 to 1"
+                f"tiny: steps {self.steps}, rows {self.rows}, reasoning {self.reasoning}, buggy {self.buggy}: allowed "
+                "are steps from 0, rows from 1, and shares from 0 to 1"
             )
 
 
@@ -62,7 +63,7 @@ def make(out: Path, recipe: Recipe = Recipe()) -> list[float]:
     from gristmill.train.tiny.fit import fit
     from gristmill.train.tiny.model import new_model, new_tokenizer
 
-    data = rows(recipe.rows, seed=recipe.seed, mix=recipe.mix, reasoning=recipe.reasoning)
+    data = rows(recipe.rows, seed=recipe.seed, mix=recipe.mix, reasoning=recipe.reasoning, buggy=recipe.buggy)
     tokenizer = new_tokenizer()
     model = new_model(tokenizer, seed=recipe.seed)
     losses = fit(model, tokenizer, data, steps=recipe.steps, seed=recipe.seed) if recipe.steps else []

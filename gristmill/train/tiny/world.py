@@ -127,11 +127,28 @@ class Task(NamedTuple):
 
     def solution(self, *, reasoned: bool = True) -> str:
         """A right answer in the form that is asked for."""
+        return self._put(self.steps if reasoned else "", self.answer)
+
+    def _put(self, steps: str, answer: int) -> str:
         if self.form == "json":
-            steps = f'"steps": "{self.steps}", ' if reasoned else ""
-            return f'{{{steps}"answer": {self.answer}}}'
+            told = f'"steps": "{steps}", ' if steps else ""
+            return f'{{{told}"answer": {answer}}}'
         mark = "#### " if self.form == "hash" else ""
-        return f"{self.steps}\n{mark}{self.answer}" if reasoned else f"{mark}{self.answer}"
+        return f"{steps}\n{mark}{answer}" if steps else f"{mark}{answer}"
+
+    @property
+    def buggy(self) -> str:
+        """The answer, in the form that is asked for, of who forgets what was carried and takes the smaller digit from
+        the larger: wrong wherever a column takes from the one before. (Brown and Burton call such errors of pupils
+        bugs: Diagnostic Models for Procedural Bugs in Basic Mathematical Skills, Cognitive Science 2, 1978.)"""
+        told, number = [], 0
+        for place, (a, b, _) in enumerate(self.columns):
+            high, low = max(a, b), min(a, b)
+            result = a + b if self.operation == "add" else high - low
+            told.append(f"{a}+{b}={result}" if self.operation == "add" else f"{high}-{low}={result}")
+            last = place + 1 == len(self.columns)
+            number += 10**place * (result if last else result % 10)
+        return self._put(", ".join(told), number)
 
     @property
     def slices(self) -> dict[str, str]:
@@ -253,13 +270,14 @@ def row_of(task: Task, response: str | None = None) -> dict[str, Any]:
 
 
 def rows(
-    n: int, *, seed: int = 0, part: Part = "train", mix: Mix = Mix(), reasoning: float | None = None
+    n: int, *, seed: int = 0, part: Part = "train", mix: Mix = Mix(), reasoning: float | None = None, buggy: float = 0
 ) -> Iterator[dict[str, Any]]:
     """Rows of `n` tasks: prompts, or samples with right answers, of which the share `reasoning` shows its steps.
 
-    A task that says `steps` or `direct` gets what it asks for. Raises what `tasks` raises.
+    Of the tasks that carry or borrow, the share `buggy` is answered by one who forgets to (`Task.buggy`): errors that
+    have a system. A task that says `steps` or `direct` gets what it asks for. Raises what `tasks` raises.
     """
-    draws = random.Random(f"tiny reasoning {seed}")
+    draws, errors = random.Random(f"tiny reasoning {seed}"), random.Random(f"tiny buggy {seed}")
     for task in tasks(n, seed=seed, part=part, mix=mix):
         if reasoning is None:
             yield row_of(task)
@@ -267,7 +285,8 @@ def rows(
         reasoned = draws.random() < reasoning
         if task.ask != "open":
             reasoned = task.ask == "steps"
-        yield row_of(task, task.solution(reasoned=reasoned))
+        bugged = task.regroups and errors.random() < buggy
+        yield row_of(task, task.buggy if bugged else task.solution(reasoned=reasoned))
 
 
 def schema(answers: bool) -> pa.Schema:
