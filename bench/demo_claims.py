@@ -1,8 +1,8 @@
 """The demo's claims over seeds: `python bench/demo_claims.py [SEEDS [PLACE]]`, 10; needs the extra `train`.
 
 What `gristmill demo` prints for one seed, for each of several, and how often it holds; exits 1 if a target is missed.
-Two processes a seed, one core each, about 75 seconds on two free cores. Seeds that PLACE holds already are not run again
-(the default, below `.bench`, is emptied first).
+Two processes a seed, one core each, about 75 seconds on two free cores. Seeds that PLACE holds already are not run
+again (the default, below `.bench`, is emptied first).
 
 `python bench/demo_claims.py --noise [SEEDS]`, 3: filtering under other noise, where it need not win. A half-trained
 model is trained further on true rows made wrong in several ways, on all of them and on those that a verifier and
@@ -16,13 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from shutil import rmtree
-from typing import Any
+from typing import NamedTuple
 
 from data import table
 from installed import PLACE
 
 from gristmill.demo.arms import FORM, Arm, Row, evaluated, suite, trained
 from gristmill.demo.trial import tried
+from gristmill.loop.suite import Suite
 from gristmill.run import Run
 from gristmill.score.named import score
 from gristmill.score.score import Item
@@ -49,14 +50,13 @@ def claims(seeds: Sequence[int], given: Path | None) -> None:
         rmtree(place, ignore_errors=True)
     found = [of_seed(place, seed) for seed in seeds]
     filtering, countering = ([each[name] for each in found] for name in ("filtering", "countering"))
-    table(
-        ["seed", "yield", "before", "kept", "all", "random"],
-        [[n, f"{f['yield']:.0%}", *(f"{f[arm]['accuracy']:.3f}" for arm in ("base", "kept", "all", "random"))]
-         for n, f in zip(seeds, filtering, strict=True)],
-    )  # fmt: skip
-    shown = [[n, c["mined"], *(cell for arm in ("base", "counter", "random", "no_replay") for cell in of_arm(c[arm]))]
-             for n, c in zip(seeds, countering, strict=True)]  # fmt: skip
-    table(["seed", "mined first", "before", "counter", "at random", "without replay"], shown)
+    arms = ("base", "kept", "all", "random")
+    pairs = zip(seeds, filtering, strict=True)
+    shown = [[n, f"{f['yield']:.0%}", *(f"{f[arm]['accuracy']:.3f}" for arm in arms)] for n, f in pairs]
+    table(["seed", "yield", *arms], shown)
+    arms = ("base", "counter", "random", "no_replay")
+    pairs = zip(seeds, countering, strict=True)
+    table(["seed", "mined", *arms], [[n, c["mined"], *(of_arm(c[arm]) for arm in arms)] for n, c in pairs])
     met = [
         ("kept beats all", sum(f["kept"]["accuracy"] > f["all"]["accuracy"] for f in filtering), 0.9),
         ("kept beats random", sum(f["kept"]["accuracy"] > f["random"]["accuracy"] for f in filtering), 0.9),
@@ -67,10 +67,8 @@ def claims(seeds: Sequence[int], given: Path | None) -> None:
     table(["claim", "seeds", "of", "at least"], [[what, n, len(seeds), f"{least:.0%}"] for what, n, least in met])
     gain = statistics.median(c["counter"]["in_cluster"] - c["random"]["in_cluster"] for c in countering)
     lost = statistics.median(c["base"]["elsewhere"] - c["counter"]["elsewhere"] for c in countering)
-    table(
-        ["median", "measured", "target"],
-        [["gain in the cluster over random", f"{gain:.3f}", f">= {GAIN}"], ["lost elsewhere", f"{lost:.3f}", f"<= {LOST}"]],
-    )  # fmt: skip
+    medians = [["gain in the cluster over random", gain, f">= {GAIN}"], ["lost elsewhere", lost, f"<= {LOST}"]]
+    table(["median", "measured", "target"], [[what, f"{value:.3f}", target] for what, value, target in medians])
     failed = any(n < least * len(seeds) for _, n, least in met)
     sys.exit(failed or gain < GAIN or lost > LOST)
 
@@ -86,11 +84,8 @@ def of_seed(place: Path, seed: int) -> dict[str, Row]:
     return told
 
 
-def of_arm(told: Row) -> list[str]:
-    return [f"{told['in_cluster']:.2f} / {told['elsewhere']:.3f} {told.get('verdict', '')}".rstrip()]
-
-
-Noise = Callable[[Row, Random], Row | None]
+def of_arm(told: Row) -> str:
+    return f"{told['in_cluster']:.2f} / {told['elsewhere']:.3f} {told.get('verdict', '')}".rstrip()
 
 
 def systematic(share: float) -> Callable[[int], list[Row]]:
@@ -138,28 +133,39 @@ def noises(seeds: Sequence[int]) -> None:
     for seed in seeds:
         home = place / str(seed)
         home.mkdir(parents=True)
-        run, base = Run(home / "run"), home / "base"
-        items = suite(home / "items.parquet", seed=seed + 2)
-        make(base, Recipe(seed=seed, steps=300, mix=Mix(forms=FORM)))
-        before = evaluated(items, base, home / "before.parquet", run)["accuracy"]
-
-        def accuracy(data: Sequence[Row], steps: int, *, seed: int = seed, base: Path = base, run: Run = run,
-                     items: Any = items, home: Path = home) -> float:  # fmt: skip
-            model = trained(base, Arm(data, steps), home / "arm", seed=seed, rate=0.01)
-            return float(evaluated(items, model, home / "arm.parquet", run)["accuracy"])
-
+        trial = Trial(home, suite(home / "items.parquet", seed=seed + 2), Run(home / "run"), seed)
+        make(trial.base, Recipe(seed=seed, steps=300, mix=Mix(forms=FORM)))
         for name, noise in NOISES.items():
             every = noise(seed)
             kept = verified(every)
             epochs = STEPS * len(kept) // len(every)
-            scores[name].append(
-                [before, len(kept) / len(every), accuracy(kept, STEPS), accuracy(every, STEPS), accuracy(kept, epochs)]
-            )
+            arms = [(every, 0), (kept, STEPS), (every, STEPS), (kept, epochs)]
+            scores[name].append([len(kept) / len(every), *(trial.accuracy(data, steps) for data, steps in arms)])
     lines = [
         [name, *(f"{statistics.mean(column):.2f}" for column in zip(*found, strict=True))]
         for name, found in scores.items()
     ]
-    table(["noise", "before", "kept share", "kept, equal steps", "all", "kept, equal epochs"], lines)
+    table(["noise", "kept share", "before", "kept", "all", "kept, equal epochs"], lines)
+
+
+class Trial(NamedTuple):
+    """A base and the items that its descendants are compared on."""
+
+    home: Path
+    items: Suite
+    run: Run
+    seed: int
+
+    @property
+    def base(self) -> Path:
+        return self.home / "base"
+
+    def accuracy(self, data: Sequence[Row], steps: int) -> float:
+        """After so many steps more on the data."""
+        model = self.base
+        if steps:
+            model = trained(self.base, Arm(data, steps), self.home / "arm", seed=self.seed, rate=0.01)
+        return float(evaluated(self.items, model, self.home / "evals.parquet", self.run)["accuracy"])
 
 
 def verified(every: Sequence[Row]) -> list[Row]:

@@ -89,7 +89,7 @@ def test_help_names_every_verb_without_importing_what_is_slow():
 
 
 def test_the_demo_mills_real_data_and_explains_it(tmp_path):
-    done = gristmill("demo", "-o", tmp_path / "demo", "--json")
+    done = gristmill("demo", "-o", tmp_path / "demo", "--no-loop", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["rows_in"] == 6_060

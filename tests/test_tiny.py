@@ -31,6 +31,24 @@ def test_the_steps_are_true_and_make_up_the_answer() -> None:
         assert task.answer >= 0
 
 
+def test_the_bug_errs_exactly_where_a_column_takes_from_the_one_before() -> None:
+    for task in tasks(600, mix=Mix(forms=dict.fromkeys(FORMS, 1.0))):
+        takes = any(over for _, _, over in task.columns)
+        assert (final_number(task.buggy) != task.answer) == takes, task
+        assert task.buggy == task.solution() or takes
+    assert Task("subtract", 94, 67, "bare", "sign").buggy == "7-4=3, 9-6=3\n#### 33"
+    assert Task("add", 29, 72, "bare", "sign").buggy == "9+2=11, 2+7=9\n#### 91"
+
+
+def test_answers_have_the_bug_at_its_share() -> None:
+    regroup = Mix(only={"borrow": "yes"})
+    wrong = [
+        final_number(row["response"]) != int(row["reference"]) for row in rows(800, mix=regroup, reasoning=1, buggy=0.6)
+    ]
+    assert 0.55 < sum(wrong) / 800 < 0.65
+    assert list(rows(50, reasoning=1, buggy=0)) == list(rows(50, reasoning=1))
+
+
 def test_slices_follow_from_the_digits() -> None:
     """The digits of a sum add up to those of its terms less 9 for every carry (Legendre); a borrow of a - b is a carry
     of (a - b) + b."""
