@@ -17,6 +17,8 @@ from glob import escape
 from pathlib import Path
 from uuid import uuid4
 
+from gristmill.errors import UsageError
+
 
 @contextmanager
 def beside(place: Path) -> Iterator[Path]:
@@ -60,6 +62,22 @@ def move(partial: Path, place: Path) -> None:
                 aside.rename(place)
             raise
     shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def alone(directory: Path, what: str) -> Iterator[int]:
+    """Hold a directory, which is created, by a lock on `.lock` in it; gives the descriptor. A child that inherits it
+    holds the directory too, also when this process is killed.
+
+    Raises UsageError, which says `what` is under way, if another process has it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"{directory}: another process is at this {what}; wait for it") from None
+        yield lock.fileno()
 
 
 def _tidy(place: Path) -> None:

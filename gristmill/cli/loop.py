@@ -32,7 +32,7 @@ def loop(
 
     with shown() as say:
         summary = looped(read_loop(file), out, run=Run(run), say=say)
-    typer.echo(json.dumps(summary) if as_json else "\n".join(words(summary)))
+    typer.echo(json.dumps(summary) if as_json else "\n".join([*words(summary), f"report: {out / 'loop.html'}"]))
 
 
 def words(summary: Mapping[str, Any]) -> list[str]:
@@ -40,14 +40,26 @@ def words(summary: Mapping[str, Any]) -> list[str]:
     lines = []
     for each in summary["rounds"]:
         names = ", ".join(f"{c['name']} ({c['rate']:.0%} of {c['items']} fail)" for c in each["clusters"])
-        added = each["trained_on"]
-        lines += [
-            f"round {each['round']}: {names}",
-            f"  {added['counterexamples']} counterexamples x {added['repeat']}, {added['replay']} of replay",
-            f"  {each['verdict'].upper()}: {each['all']['difference']:+.1%} overall "
-            f"(+{each['all']['gained']} -{each['all']['lost']} of {each['all']['n']})",
-            *(f"    {check['verdict']:<12} {check['name']}: {check['why']}" for check in each["checks"]),
-        ]
+        lines += [f"round {each['round']}: {names}", *_moved(each), f"  took {_took(each['took'])}"]
     base, best = (summary["accuracy"][name] for name in ("base", "best"))
-    lines.append(f"stopped: {summary['stopped']}")
+    lines.append(f"stopped by {summary['stopped']}")
+    lines.append(f"took {_took(summary['took'])}")
     return [*lines, f"accuracy {base:.1%} to {best:.1%}; the best model: {summary['best']}"]
+
+
+def _moved(told: Mapping[str, Any]) -> list[str]:
+    if not told["all"]:
+        return [f"  NOTHING: {', '.join(told['why'])} (dropped: {told['dropped'] or 'none was made'})"]
+    added, moved = told["trained_on"], told["all"]
+    return [
+        f"  {added['counterexamples']} counterexamples x {added['repeat']}, {added['replay']} of replay",
+        f"  {told['verdict'].upper()}: {moved['difference']:+.1%} overall "
+        f"(+{moved['gained']} -{moved['lost']} of {moved['n']})",
+        *(f"    {check['verdict']:<12} {check['name']}: {check['why']}" for check in told["checks"]),
+    ]
+
+
+def _took(took: Mapping[str, Any]) -> str:
+    money = f", {took['money']:.4f} of money" if took["money"] else ""
+    tokens = f"{took['tokens_in']:,} tokens in, {took['tokens_out']:,} out"
+    return f"{took['calls']:,} calls ({tokens}){money}, {took['seconds']:.0f} s"

@@ -12,7 +12,7 @@ from gristmill.cli.filter import pairs
 
 
 def train(
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="sft, dpo, kto, reward or grpo.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="sft, dpo, kto, reward, grpo, or fit (for tiny).")],
     data: Annotated[list[str], typer.Argument(metavar="DATA...", help="Rows: samples, preferences, labels, prompts.")],
     *,
     model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="hf:PATH, a path, or tiny.")],

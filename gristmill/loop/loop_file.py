@@ -9,9 +9,10 @@
     counter: {with: tiny, rows: 100, repeat: 5, replay: 2000}
     train: {method: fit, steps: 250}
     gate: {margin: 0.05, critical: [tags=add]}
-    stop: {gain: 0.01, rounds: 2}
+    stop: {gain: 0.01, rounds: 2, unseen: 0.02, budget: {cost: 5, hours: 2}}
 
-Paths lead from the file. Not covered: several candidates a round; models that are not weights on this machine.
+Paths lead from the file; a trainer's command runs where the loop was started. Not covered: several candidates a round;
+models that are not weights on this machine.
 """
 
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from gristmill.score.named import beside
 from gristmill.yaml_file import read_as
 
 
@@ -33,7 +35,7 @@ class CounterEntry(_Strict):
     """`tiny`, or FILE.py:FUNCTION."""
     model: str | None = None
     verify: str | None = None
-    """The score that an answer must pass; without one, a model's rows wait for people and are not trained on."""
+    """The score that an answer must pass; a model's answers need one."""
     clusters: int = Field(1, ge=1)
     """How many clusters a round is about, the first of the ranking."""
     rows: int = Field(100, ge=1)
@@ -47,6 +49,8 @@ class CounterEntry(_Strict):
     def _one(self) -> "CounterEntry":
         if (self.made_by is None) == (self.model is None):
             raise ValueError("give either with or model")
+        if self.model and not self.verify:
+            raise ValueError("what a model answers is trained on only if it is verified: add verify: SCORE")
         return self
 
 
@@ -54,15 +58,24 @@ class TrainEntry(_Strict):
     """How a candidate is trained: `fit` (the plain loop, for models as small as tiny), or `sft` through TRL."""
 
     method: Literal["fit", "sft"] = "sft"
-    steps: int = Field(250, ge=1)
-    """Of `fit`."""
-    rate: float = Field(0.005, gt=0)
-    """Of `fit`: half of what a model is made with forgets less."""
+    steps: int | None = Field(None, ge=1)
+    """Of `fit`; 250 if left out."""
+    rate: float | None = Field(None, gt=0)
+    """Of `fit`; 0.005 if left out: half of what a model is made with forgets less."""
     lora: int | None = Field(None, ge=1)
     args: dict[str, Any] = {}
     """Of `sft`: TRL's arguments."""
     command: str | None = None
     """Of `sft`: another trainer, with {data}, {model} and {out}."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainEntry":
+        others = ("lora", "args", "command") if self.method == "fit" else ("steps", "rate")
+        if given := [name for name in others if getattr(self, name) not in (None, {})]:
+            raise ValueError(f"{given[0]} is not for method {self.method}")
+        if self.command and (self.lora or self.args):
+            raise ValueError("with a command, lora and args are its own affair: write them into it")
+        return self
 
 
 class GateEntry(_Strict):
@@ -75,12 +88,27 @@ class GateEntry(_Strict):
     min_items: int = Field(1, ge=1)
 
 
+class BudgetEntry(_Strict):
+    """What a loop may take: money of its calls, in the currency of `models.yaml`, and hours of its steps.
+
+    Money holds within a round: calls that would cost more are not sent. Hours are looked at between rounds.
+    """
+
+    cost: float | None = Field(None, gt=0)
+    hours: float | None = Field(None, gt=0)
+
+
 class StopEntry(_Strict):
-    """When to stop before the last round: after `rounds` in a row that gained less than `gain` (paired, on the gate's
-    items)."""
+    """When to stop before the last round (`stops.py`): after `rounds` in a row that gained less than `gain` (paired, on
+    the gate's items); when the mass of unseen kinds of failures is under `unseen` (None: not a reason) and no cluster
+    is left whose frequency x severity is over `worth`; when the budget is spent."""
 
     gain: float = Field(0.01, ge=0, le=1)
     rounds: int = Field(2, ge=1)
+    unseen: float | None = Field(None, gt=0, le=1)
+    worth: float = Field(0.03, ge=0, le=5)
+    """0.03: an item in a hundred fails so, and it is as bad as most (severity 3)."""
+    budget: BudgetEntry = BudgetEntry()  # type: ignore[call-arg]  # Field() gives the defaults
 
 
 class LoopFile(_Strict):
@@ -106,11 +134,19 @@ def read_loop(path: str | Path) -> LoopFile:
     def placed(name: str) -> str:
         return name if "://" in name or Path(name).is_absolute() else str(above / name)
 
+    def model(name: str) -> str:
+        kind, colon, place = name.rpartition(":")
+        return f"{kind}{colon}{placed(place)}" if "://" not in name and (above / place).exists() else name
+
     changed: dict[str, Any] = {name: placed(getattr(loop, name)) for name in ("data", "suite", "gate_suite")}
-    if loop.base != "tiny":
-        kind, colon, place = loop.base.rpartition(":")
-        changed["base"] = f"{kind}{colon}{placed(place)}" if (above / place).exists() else loop.base
+    changed["base"] = loop.base if loop.base == "tiny" else model(loop.base)
+    entry: dict[str, Any] = {}
     if loop.counter.made_by and ".py:" in loop.counter.made_by:
         file, _, name = loop.counter.made_by.rpartition(":")
-        changed["counter"] = loop.counter.model_copy(update={"made_by": f"{placed(file)}:{name}"})
+        entry["made_by"] = f"{placed(file)}:{name}"
+    if loop.counter.model:
+        entry["model"] = model(loop.counter.model)
+    if loop.counter.verify:
+        entry["verify"] = beside(Path(path), loop.counter.verify)
+    changed["counter"] = loop.counter.model_copy(update=entry)
     return loop.model_copy(update=changed)

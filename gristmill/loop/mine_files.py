@@ -93,7 +93,9 @@ def mine_files(
     with space_wanted("the output", out), beside(out) as partial:
         write_clusters(rows, partial / out.name)
         if not kept.exists():
-            kept.write_text(template(mined.clusters), encoding="utf-8")
+            written = partial / kept.name
+            written.write_text(template(mined.clusters), encoding="utf-8")
+            written.replace(kept)
         files = [path if "://" in path else str(Path(path).resolve()) for path in expand(list(paths))]
         params = {"inputs": list(paths), "files": files, "score": evals.score, "seed": mining.seed}
         run.output(out, "mine", params=params, counts={"clusters": len(clusters)}, beside=partial / out.name)

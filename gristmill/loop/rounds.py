@@ -1,278 +1,200 @@
-"""The loop: evaluate, mine the worst failures, counter them, train, and let the gate decide; until it plateaus.
+"""The loop: evaluate, mine the worst failures, counter them, train, and let the gate decide; until it is enough.
 
 A round belongs to the model that is best so far. Its failures on the mined suite are ranked; the first clusters are
 countered; what is made is mixed with replay and trained on; the candidate is compared with the model on the gate's own
 items, where the clusters are the targets and nothing else may get worse. A candidate that is not promoted is dropped,
-and the next round takes the clusters after these.
+and the next round takes the clusters after these. `stops.py` says when it ends.
 
-Every step is remembered by what it is made from: answers, verdicts, tables, weights. A loop that was killed is started
-again as it was; what is finished is taken from the run, and the rest follows.
+Every step is done once (`once.py`). A loop that was killed is started again as it was; what is finished is taken from
+its directory and its run, and the rest follows. One process at a time works in a directory.
 
 Not covered: people in the loop (edit the clusters file of a round, and start again).
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from gristmill.errors import UsageError
-from gristmill.files import batch_of
-from gristmill.filter.ngrams import Index
-from gristmill.keys import file_hash, key_of
-from gristmill.loop.asks import asks_of
-from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
-from gristmill.loop.counter_files import Plan, counter_clusters
-from gristmill.loop.counter_inputs import index_of, maker, replayed, suites
-from gristmill.loop.evals import Evals, default_slices, read_evals
-from gristmill.loop.evaluate import evaluate
-from gristmill.loop.gate import Terms, gate
+from gristmill.beside import alone
+from gristmill.errors import Refused, UsageError
+from gristmill.loop import steps, stops
+from gristmill.loop.checks import check_gate, check_loop
+from gristmill.loop.clusters_table import read_clusters
 from gristmill.loop.loop_file import LoopFile
-from gristmill.loop.mine import Mining
-from gristmill.loop.mine_files import mine_files
-from gristmill.loop.suite import Suite, read_suite
-from gristmill.models.calls import Calls
-from gristmill.models.drive import wait
-from gristmill.models.named import ready
-from gristmill.parquet import marked
-from gristmill.records import SCHEMAS
+from gristmill.loop.once import total, write_json
+from gristmill.loop.steps import Loop, Row, Say
+from gristmill.loop.suite import read_suite
+from gristmill.loop.targets import belongs as belongs  # for who looks for it here
+from gristmill.models.budget import Budget
+from gristmill.report.loop import write_loop_report
 from gristmill.run import Run
-from gristmill.score.named import score
 
-Row = dict[str, Any]
-Say = Callable[[str], None]
-
-TARGET = "mined"
-"""The field that says which countered clusters an item of the gate belongs to."""
+PROMOTED = "promote"
 
 
-@dataclass(frozen=True)
-class Round:
-    """What a round did, as JSON (`told`), and the model that is best after it."""
+@dataclass
+class Standing:
+    """Where a loop stands: the best model, its evaluations, and what was done."""
 
-    told: dict[str, Any]
     model: str
+    gate: Path
+    """The best model's evaluation on the gate's items."""
+    accuracy: float
+    mined: Path | None = None
+    """Its evaluation on the mined items; None before there is one."""
+    tried: set[str] = field(default_factory=set)
+    """The clusters that were countered since it is the best."""
+    gains: list[float] = field(default_factory=list)
+    """Of each round on the gate's items; 0 for one that was not promoted."""
+    took: list[Row] = field(default_factory=list)
+    """What each step took, with its name and round."""
+
+    def note(self, round_: int, step: str, told: Row) -> Row:
+        """Note what a step took."""
+        self.took.append({"round": round_, "step": step, **told["took"]})
+        return told
 
 
 def loop(file: LoopFile, out: Path, *, run: Run, say: Say | None = None) -> dict[str, Any]:
-    """Run the rounds of a loop in the directory `out`, and tell what they did and why they ended.
+    """Run the rounds of a loop in the directory `out`, and tell what they did, what they took and why they ended.
 
-    Raises what the steps raise: UsageError for what cannot be used, Refused for a budget or an endpoint.
+    `out/loop.json` (what is returned) and `out/loop.html` are written after each round. Raises UsageError for what
+    cannot be used, Refused for a model that does not answer.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / ".lock").exists()):
+        raise UsageError(f"-o {out}: not a directory of a loop; name another")
     mined, gated = read_suite(file.suite), read_suite(file.gate_suite)
-    if Path(mined.items).resolve() == Path(gated.items).resolve():
-        raise UsageError(
-            f"loop: suite and gate_suite have the same items ({mined.items}); a gate needs items of its own"
-        )
-    model = _based(file)
-    first = _evaluated(gated, model, out / "gate-0.parquet", run, say)
-    rounds: list[dict[str, Any]] = []
-    tried: set[str] = set()
-    small, why = 0, f"{file.rounds} rounds are done"
+    check_loop(file, mined, gated)
+    with alone(out, "loop"):
+        return _looped(Loop(file, mined, gated, out, run, say))
+
+
+def _looped(loop: Loop) -> Row:
+    file, out = loop.file, loop.out
+    gate = out / "gate-0.parquet"
+    first = steps.evaluated(loop, loop.gated, file.base, gate)
+    check_gate(file, gate)
+    now = Standing(file.base, gate, first["accuracy"])
+    now.note(0, "gate items", first)
+    rounds: list[Row] = []
+    stopped = None
     for number in range(1, file.rounds + 1):
-        found = _round(file, number, model, tried, mined, gated, out, run, say)
-        if found is None:
-            why = "no cluster of failures is left that was not tried"
+        found = _round(loop, number, now)
+        if isinstance(found, str):
+            stopped = found
             break
-        rounds.append(found.told)
-        (out / f"round-{number}.json").write_bytes(orjson.dumps(found.told, option=orjson.OPT_INDENT_2))
-        model = found.model
-        if found.told["verdict"] == "promote":
-            tried.clear()
-        gain = found.told["all"]["difference"] if found.told["verdict"] == "promote" else 0.0
-        small = small + 1 if gain < file.stop.gain else 0
-        if small >= file.stop.rounds:
-            why = f"{small} rounds in a row gained less than {file.stop.gain:.1%}"
+        write_json(out / f"round-{number}.json", found)
+        rounds.append(found)
+        _told(loop, now, rounds, first, None)
+        if stopped := stops.plateau(file.stop, now.gains):
             break
-    last = _evaluated(gated, model, out / "gate-last.parquet", run, say)
+    return _told(loop, now, rounds, first, stopped or f"rounds: {file.rounds} of {file.rounds} are done (rounds)")
+
+
+def _told(loop: Loop, now: Standing, rounds: Sequence[Row], first: Row, stopped: str | None) -> Row:
+    """The summary so far, written with its report."""
     summary = {
-        "base": file.base,
-        "best": model,
+        "base": loop.file.base,
+        "best": now.model,
+        "run": str(loop.run.path),
         "rounds": rounds,
-        "stopped": why,
-        "accuracy": {"base": first["accuracy"], "best": last["accuracy"]},
+        "stopped": stopped,
+        "accuracy": {"base": first["accuracy"], "best": now.accuracy},
+        "steps": now.took,
+        "took": total(now.took),
     }
-    (out / "loop.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    write_json(loop.out / "loop.json", summary)
+    write_loop_report(loop.out)
     return summary
 
 
-def _round(
-    file: LoopFile,
-    number: int,
-    model: str,
-    tried: set[str],
-    mined: Suite,
-    gated: Suite,
-    out: Path,
-    run: Run,
-    say: Say | None,
-) -> Round | None:
-    """One round; None where there is no cluster that was not tried."""
-    place = out / f"round-{number}"
+def _round(loop: Loop, number: int, now: Standing) -> Row | str:
+    """One round; or why there is none."""
+    file, place = loop.file, loop.out / f"round-{number}"
+    if why := stops.spent(file.stop, total(now.took)):
+        return why
     place.mkdir(exist_ok=True)
-    evals, clusters = place / "mined.parquet", place / "clusters.parquet"
-    before = _evaluated(mined, model, evals, run, say)
-    mine_files([str(evals)], clusters, run=run, mining=Mining(seed=file.seed), say=say)
-    known = [each for each in read_clusters(clusters) if each["cluster"] != UNCLUSTERED]
-    chosen = [each for each in known if each["cluster"] not in tried][: file.counter.clusters]
-    if not chosen:
-        return None
-    tried.update(each["cluster"] for each in chosen)
-    counters = place / "counters.parquet"
-    made = _countered(file, chosen, known, clusters, counters, run, say)
-    data = place / "train.parquet"
-    mixed = _mixed(file, counters, data, index_of(suites([], run), [str(evals)], known), run)
-    candidate = place / "model"
-    _trained(file, model, data, candidate, run, say)
-    base_evals, new_evals = place / "gate-before.parquet", place / "gate-after.parquet"
-    _evaluated(gated, model, base_evals, run, say)
-    after = _evaluated(gated, f"hf:{candidate}", new_evals, run, say)
-    verdict = _gated(file, chosen, str(base_evals), str(new_evals), run)
-    told = {
+    if now.mined is None:
+        now.mined = place / "mined.parquet"
+        now.note(number, "mined items", steps.evaluated(loop, loop.mined, now.model, now.mined))
+    clusters, counters, data = (place / f"{name}.parquet" for name in ("clusters", "counters", "train"))
+    failures = now.note(number, "mine", steps.mined(loop, now.mined, clusters))
+    left = [each for each in steps.known_clusters(clusters) if each["cluster"] not in now.tried]
+    unseen = stops.unseen_mass(read_clusters(clusters), failures["items"])
+    if why := stops.seen(file.stop, unseen, left):
+        return why
+    if not left:
+        return "clusters: none is left that was not tried"
+    chosen = left[: file.counter.clusters]
+    made = _countered(loop, number, now, chosen, clusters)
+    if isinstance(made, str):
+        return made
+    told: Row = {
         "round": number,
-        "model": model,
-        "candidate": f"hf:{candidate}",
-        "mined_accuracy": before["accuracy"],
-        "clusters": [_shown(each) for each in chosen],
+        "model": now.model,
+        "mined": {name: failures[name] for name in ("items", "failures", "rate")} | {"unseen": unseen},
+        "clusters": [steps.shown(each) for each in chosen],
         "counterexamples": made["rows_kept"],
-        "trained_on": mixed,
-        "verdict": verdict["verdict"],
-        "why": verdict["why"],
-        "all": verdict["all"],
-        "checks": verdict["checks"],
-        "accuracy": after["accuracy"],
+        "dropped": made["dropped"],
+        "files": {"mined": now.mined, "clusters": clusters, "counters": counters, "before": now.gate},
     }
-    return Round(told, f"hf:{candidate}" if verdict["verdict"] == "promote" else model)
+    if made["rows_kept"]:
+        mix = now.note(number, "mix", steps.mixed(loop, counters, now.mined, clusters, data))
+        told["trained_on"] = {name: mix[name] for name in ("counterexamples", "repeat", "replay", "rows")}
+        told["files"] |= {"train": data, "after": place / AFTER}
+        told |= _judged(loop, number, now, chosen, data)
+    else:
+        told |= _NOTHING
+    now.tried.update(each["cluster"] for each in chosen)
+    if told["verdict"] == PROMOTED:
+        now.model, now.gate, now.accuracy = told["candidate"], place / AFTER, told["accuracy"]
+        now.mined = None
+        now.tried.clear()
+    now.gains.append(told["all"]["difference"] if told["verdict"] == PROMOTED else 0.0)
+    told["files"] = {name: str(path.relative_to(loop.out)) for name, path in told["files"].items()}
+    took = [each for each in now.took if each["round"] == number]
+    return told | {"steps": took, "took": total(took)}
 
 
-def _based(file: LoopFile) -> str:
-    if file.base.startswith(("http://", "https://", "fake:")):
-        raise UsageError(f"loop base {file.base}: its weights are not here; allowed are hf:PATH and tiny")
-    return file.base
+AFTER = "gate-after.parquet"
+
+_NOTHING: Row = {
+    "verdict": "nothing",
+    "why": ["no counterexample was kept"],
+    "trained_on": {"counterexamples": 0, "repeat": 0, "replay": 0, "rows": 0},
+    "candidate": None,
+    "all": None,
+    "checks": [],
+}
+"""What a round comes to that has nothing to train on."""
 
 
-def _evaluated(suite: Suite, model: str, out: Path, run: Run, say: Say | None) -> dict[str, Any]:
-    asked = ready(model, calls=Calls(run.path))
+def _countered(loop: Loop, number: int, now: Standing, chosen: Sequence[Row], clusters: Path) -> Row | str:
+    """Counterexamples to the chosen clusters; or why the budget does not allow them."""
+    limit, spent = loop.file.stop.budget.cost, total(now.took)["money"]
+    budget = Budget(None if limit is None else limit - spent)
+    out = clusters.with_name("counters.parquet")
     try:
-        return evaluate(suite, asked, out, run=run, seed=None, say=say)
-    finally:
-        wait(asked.close())
+        return now.note(number, "counter", steps.countered(loop, chosen, clusters, out, budget))
+    except Refused:
+        if budget.refusal() is None:  # another reason: calls that fail
+            raise
+        took = {"calls": budget.calls, "tokens_in": budget.tokens_in, "tokens_out": budget.tokens_out}
+        now.note(number, "counter, cut", {"took": took | {"money": budget.spent["cost"], "seconds": 0.0}})
+        return str(stops.spent(loop.file.stop, total(now.took)))
 
 
-def _shown(cluster: Row) -> dict[str, Any]:
-    names = ("cluster", "name", "kind", "definition", "items", "failures", "rate", "frequency", "severity", "effort")
-    return {name: cluster[name] for name in (*names, "priority")}
-
-
-def _countered(
-    file: LoopFile, chosen: Sequence[Row], known: Sequence[Row], path: Path, out: Path, run: Run, say: Say | None
-) -> dict[str, Any]:
-    entry = file.counter
-    spec = _tiny_maker() if entry.made_by == "tiny" else entry.made_by
-    verify = score(entry.verify) if entry.verify else None
-    plan = Plan(n=entry.rows, seed=file.seed, made_by=maker(spec) if spec else None, spec=spec or "")
-    model = ready(entry.model, calls=Calls(run.path)) if entry.model else None
-    try:
-        return counter_clusters(
-            chosen, path, out, plan, clusters=known, run=run, asks=asks_of(), model=model, score=verify, say=say
-        )
-    finally:
-        if model:
-            wait(model.close())
-
-
-def _tiny_maker() -> str:
-    from gristmill.train.tiny import counters
-
-    return f"{counters.__file__}:counter"
-
-
-def _mixed(file: LoopFile, counters: Path, out: Path, index: Index, run: Run) -> dict[str, int]:
-    """Write what is trained on: the kept counterexamples, each so many times, and replay that holds no item of
-    `index`."""
-    rows = pq.read_table(counters).to_pylist()
-    waits = file.counter.model is not None and file.counter.verify is None
-    kept = [row for row in rows if row["drop_rule"] is None and not waits]
-    if not kept:
-        raise UsageError(
-            f"loop: no counterexample in {counters} may be trained on; "
-            + ("verify them (counter: verify)" if waits else "see their drop_rule")
-        )
-    drawn = replayed([file.data], file.counter.replay, index, seed=file.seed) if file.counter.replay else []
-    old = [row for row in drawn if row.get("drop_rule") is None]
-    names = SCHEMAS["sample"].names
-    every = [{name: row.get(name) for name in names} for row in kept for _ in range(file.counter.repeat)]
-    for number, row in enumerate(every):
-        row["copy"] = number % file.counter.repeat
-    every += [{name: row.get(name) for name in names} | {"copy": 0} for row in old]
-    table = pa.Table.from_batches([batch_of(every, marked(SCHEMAS["sample"]))])
-    pq.write_table(table, out, compression="zstd")
-    counts = {"counterexamples": len(kept), "repeat": file.counter.repeat, "replay": len(old), "rows": len(every)}
-    run.output(out, "mix", params={"inputs": [str(counters), file.data]}, counts=counts)
-    return counts
-
-
-def _trained(file: LoopFile, model: str, data: Path, out: Path, run: Run, say: Say | None) -> None:
-    """Train a candidate into `out`, unless it is there already from the same."""
-    if file.train.method == "sft":
-        from gristmill.train.pipeline import train
-        from gristmill.train.settings import Settings
-
-        settings = Settings(method="sft", lora=file.train.lora, args=file.train.args, command=file.train.command)
-        train(str(data), model, out, settings, run=run, force=True, say=say)
-        return
-    from gristmill.train.pipeline import base_of
-    from gristmill.train.tiny.make import taught_on
-
-    base = base_of(model)
-    parts = {"base": str(base), "data": file_hash(data), "steps": file.train.steps, "seed": file.seed}
-    parts["rate"] = file.train.rate
-    key = key_of(parts)
-    there = [each for each in run.outputs() if each.name == "train" and each.path == str(out.resolve())]
-    if there and there[-1].params.get("key") == key and (out / "config.json").is_file():
-        return
-    rows = pq.read_table(data).to_pylist()
-    taught_on(base, rows, out, steps=file.train.steps, seed=file.seed, rate=file.train.rate)
-    params = {"inputs": [str(data)], "model": model, "method": "fit", "key": key}
-    run.output(out, "train", params=params, counts={"rows": pq.read_metadata(data).num_rows})
-
-
-def _gated(file: LoopFile, chosen: Sequence[Row], before: str, after: str, run: Run) -> dict[str, Any]:
-    base, candidate = (_targeted(read_evals(path), chosen) for path in (before, after))
-    there = {name for row in base.rows for name in row[TARGET]}
-    targets = [f"{TARGET}={name}" for each in chosen if (name := each["cluster"]) in there] or ["all"]
-    entry = file.gate
-    slices = default_slices(base) if entry.slices is None else entry.slices
-    terms = Terms(
-        targets, critical=entry.critical, margin=entry.margin, max_flips=entry.max_flips, least=entry.min_items
-    )
-    return gate(base, candidate, terms, run=run, slices=[*slices, TARGET])
-
-
-def _targeted(evals: Evals, chosen: Sequence[Row]) -> Evals:
-    """Evaluations whose rows say which of the countered clusters they belong to."""
-    mined = [{**row, TARGET: [each["cluster"] for each in chosen if belongs(each, row)]} for row in evals.rows]
-    return evals._replace(rows=mined)
-
-
-def belongs(cluster: Row, row: Mapping[str, Any]) -> bool:
-    """Whether a row lies in a cluster that predicates define (`tag borrow and digits = 2`); False for one of text and
-    for intervals, whose members are known on the mined items alone."""
-    if cluster["kind"] != "slice":
-        return False
-    meta = orjson.loads(row["meta"]) if row.get("meta") else {}
-    return all(_holds(each.strip(), row, meta) for each in re.split(r" and | & ", cluster["definition"]))
-
-
-def _holds(predicate: str, row: Mapping[str, Any], meta: Mapping[str, Any]) -> bool:
-    if predicate.startswith("tag "):
-        return predicate[4:] in (row.get("tags") or ())
-    name, equals, value = predicate.partition(" = ")
-    found = row.get(f"slot_{name}", meta.get(name))
-    return bool(equals) and found is not None and str(found) == value
+def _judged(loop: Loop, number: int, now: Standing, chosen: Sequence[Row], data: Path) -> Row:
+    """Train a candidate and put it to the gate."""
+    place = data.parent
+    record = now.note(number, "train", steps.trained(loop, now.model, data, place / "model"))
+    candidate = f"hf:{place / 'model'}"
+    after = now.note(number, "gate items", steps.evaluated(loop, loop.gated, candidate, place / AFTER))
+    verdict = now.note(number, "gate", steps.gated(loop, chosen, now.gate, place / AFTER, place / "gate.json"))
+    return {
+        "candidate": candidate,
+        "base_content": record["base"]["content"],
+        "accuracy": after["accuracy"],
+        **{name: verdict[name] for name in ("verdict", "why", "all", "checks", "look")},
+    }

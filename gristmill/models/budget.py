@@ -39,7 +39,7 @@ class Budget:
     def __init__(self, cost: float | None = None, tokens: int | None = None):
         self.limits = {"cost": cost, "tokens": tokens}
         self.spent = {"cost": 0.0, "tokens": 0.0}
-        self.calls = 0
+        self.calls = self.tokens_in = self.tokens_out = 0
         self._air = 0
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -52,7 +52,9 @@ class Budget:
         """Count an answer."""
         self.calls += 1
         self.spent["cost"] += cost
-        self.spent["tokens"] += (completion.tokens_in or 0) + (completion.tokens_out or 0)
+        self.tokens_in += completion.tokens_in or 0
+        self.tokens_out += completion.tokens_out or 0
+        self.spent["tokens"] = self.tokens_in + self.tokens_out
 
     def refusal(self) -> Refused | None:
         """Why nothing more may be spent; None while something may."""

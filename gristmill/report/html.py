@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import orjson
 from markupsafe import Markup
 
 from gristmill.explain import bad_rows, limits_of, summary_of
 from gristmill.lookup import Key, Row, fetch, smallest
 from gristmill.report import balance, charts, lineage, numbers
+from gristmill.report.page import LONG, folded, template_of
 from gristmill.report.whatif import whatif
 from gristmill.wording import (
     answers,
@@ -36,8 +36,6 @@ from gristmill.wording import (
 
 SAMPLES = 3
 BAD_ROWS = 50
-SHORT, LONG = 280, 3000
-"""Characters of a text shown at once, and at most, once it is opened."""
 SOURCES = 40
 
 
@@ -47,23 +45,11 @@ def write_report(directory: Path) -> Path:
     Raises UsageError if `directory` is no such directory.
     """
     directory = Path(directory)
-    page = _template().render(**_content(directory))
+    page = template_of("template.html.j2").render(**_content(directory))
     path = directory / "report.html"
     partial = path.with_suffix(".partial")
     partial.write_text(page, encoding="utf-8")
     return partial.replace(path)
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("gristmill.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "percent": _percent, "text": _text, "base": _base, "count": _count}
-    return environment.get_template("template.html.j2")
 
 
 def _content(directory: Path) -> dict[str, Any]:
@@ -136,27 +122,6 @@ class _Loose(dict[str, Any]):
         return None
 
 
-def _percent(share: float | None) -> str:
-    if share is None:
-        return "–"
-    return f"{share:.1%}" if share < 0.9995 or share == 1 else ">99.9%"
-
-
-def _count(many: int | None, thing: str) -> str:
-    """A number of things: `1 row`, `2 rows`."""
-    return f"{number(many or 0)} {thing}{'' if many == 1 else 's'}"
-
-
-def _text(text: object, most: int = LONG) -> str:
-    """A text without invisible controls, cut at `most` characters with how many are left."""
-    shown = visible(text)
-    return shown if len(shown) <= most else f"{shown[:most]} … {len(shown) - most:,} more characters"
-
-
-def _base(path: object) -> str:
-    return str(path).rstrip("/").rsplit("/", 1)[-1]
-
-
 def _funnel(summary: Row) -> list[Row]:
     """Rows left after each stage that looked at them, as shares of the rows read."""
     total = max(summary.get("rows_in") or 0, 1)
@@ -190,14 +155,8 @@ def _sample(row: Row) -> Row:
         "row": row["source_row"],
         "verdict": verdict(row),
         "told": told(row),
-        "texts": [_folded(name, text) for name, text in {"prompt": prompt_text(row), **answers(row)}.items()],
+        "texts": [folded(name, text) for name, text in {"prompt": prompt_text(row), **answers(row)}.items()],
     }
-
-
-def _folded(name: str, text: str) -> Row:
-    """A text as its beginning and, if it is longer, the rest."""
-    shown = _text(text)
-    return {"name": name, "start": shown[:SHORT], "rest": shown[SHORT:]}
 
 
 def _cluster(group: dict[str, Any], rows: dict[Key, Row]) -> Row:

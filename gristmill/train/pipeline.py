@@ -8,18 +8,16 @@ renamed when it is whole.
 Not covered: several processes (an `accelerate launch` is a `command`); two trainings into one directory at once.
 """
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from gristmill import __version__, progress
-from gristmill.beside import beside
+from gristmill.beside import alone, beside
 from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.export.formats import Reasoning
@@ -67,7 +65,7 @@ def train(
     if done := _finished(run, out, key):
         return {**done, "again": True, "warnings": []}
     work = run.path / "train" / f"{settings.method}-{key[:16]}"
-    with _alone(work), space_wanted("the training", work, kept=True):
+    with alone(work, "training") as held, space_wanted("the training", work, kept=True):
         data = work / "data.jsonl"
         written = write_rows(run.files(table), trains.format, data, reasoning=reasoning)
         rows = written.facts.rows
@@ -77,8 +75,12 @@ def train(
         stages.begin(settings.method)
         with beside(out) as partial:
             if settings.command:
-                facts = run_command(settings.command, data=data, model=base, out=work / "out", work=work)
+                facts = run_command(settings.command, data=data, model=base, out=work / "out", work=work, held=held)
                 shutil.copytree(work / "out", partial, dirs_exist_ok=True)
+            elif settings.method == "fit":
+                from gristmill.train.tiny.make import fitted
+
+                facts = fitted(base, data, partial, seed=settings.seed, **settings.args)
             else:
                 from gristmill.train.trl import train_with_trl
 
@@ -106,6 +108,7 @@ def train(
             params = {"inputs": inputs, "key": key, "model": model, **_told(settings)}
             run.output(out, "train", inputs=[table], params=params, counts={"rows": rows}, beside=partial)
         stages.end(f"{facts['steps'] or '':>11} steps" if "steps" in facts else "")
+    progress.end()
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "again": False, "warnings": [warning] if warning else []}
 
@@ -171,16 +174,3 @@ def _finished(run: Run, out: Path, key: str) -> dict[str, Any] | None:
     if newest and newest.name == "train" and newest.params.get("key") == key and is_whole(out, newest.files):
         return record_of(out)
     return None
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold the working directory of a training, which is created. Raises UsageError if another process has it."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{work}: another process is at this training; wait for it") from None
-        yield
-    progress.end()

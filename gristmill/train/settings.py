@@ -19,7 +19,8 @@ from gristmill.errors import UsageError
 from gristmill.shapes import Answer
 from gristmill.yaml_file import read_yaml
 
-Method = Literal["sft", "dpo", "kto", "reward", "grpo"]
+Method = Literal["sft", "dpo", "kto", "reward", "grpo", "fit"]
+"""Those of TRL, and `fit`: the plain loop of `train/tiny/fit.py` for models as small as `tiny`, in seconds."""
 
 
 class Trains(NamedTuple):
@@ -37,7 +38,11 @@ METHODS: dict[str, Trains] = {
     "kto": Trains("trl-kto"),
     "reward": Trains("trl-reward"),
     "grpo": Trains("trl-prompt", "reference"),
+    "fit": Trains("trl-sft"),
 }
+
+FIT_ARGS = ("steps", "rate")
+"""The arguments of `fit`."""
 
 OURS = ("output_dir", "resume_from_checkpoint", "push_to_hub")
 """Arguments that a training sets itself."""
@@ -88,16 +93,21 @@ class Settings:
             raise UsageError("--gold: what is watched is the reward of train grpo with --reward")
         if self.command and self.lora:
             raise UsageError("--lora and --command: the command trains; give the rank to it")
+        if self.method == "fit":
+            if self.lora or self.command:
+                raise UsageError("train fit: all weights, in its own loop; --lora and --command are for the others")
+            check_names(self.args, FIT_ARGS, "train fit")
 
 
 def read_args(path: str | Path | None) -> dict[str, Any]:
     """The trainer's arguments in a YAML file; numbers such as 1e-5 are numbers. Raises UsageError."""
-    return _numbers(read_yaml(path, "arguments of a trainer, as in learning_rate: 1e-5")) if path else {}
+    return numbers(read_yaml(path, "arguments of a trainer, as in learning_rate: 1e-5")) if path else {}
 
 
-def _numbers(value: Any) -> Any:
+def numbers(value: Any) -> Any:
+    """A value of YAML in which what people write as numbers (1e-5, which YAML takes for text) is numbers."""
     if isinstance(value, Mapping):
-        return {name: _numbers(each) for name, each in value.items()}
+        return {name: numbers(each) for name, each in value.items()}
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         return float(value)
     return value

@@ -91,6 +91,19 @@ def taught_on(
     return losses
 
 
+def fitted(base: Path, data: Path, out: Path, *, seed: int, steps: int = 250, rate: float = 0.005) -> dict[str, Any]:
+    """`taught_on` the chats of a JSONL file (`messages`, the last one the answer), for `gristmill train fit`.
+
+    Returns {steps, metrics}. Raises UsageError for what are no numbers of steps and no rate.
+    """
+    if not (isinstance(steps, int) and steps >= 1 and isinstance(rate, int | float) and rate > 0):
+        raise UsageError(f"train fit: steps {steps!r}, rate {rate!r}: allowed are whole steps from 1, a rate above 0")
+    turns = [orjson.loads(line)["messages"] for line in data.read_bytes().splitlines()]
+    rows = [{"prompt": each[:-1], "response": each[-1]["content"]} for each in turns]
+    losses = taught_on(base, rows, out, steps=steps, seed=seed, rate=rate)
+    return {"steps": steps, "metrics": {"loss": losses[-1]}}
+
+
 def save(model: Any, tokenizer: Any, out: Path, about: Mapping[str, Any]) -> None:
     """Write a model beside `out` and rename it, with `about` in `gristmill.json`."""
     import transformers
