@@ -53,16 +53,11 @@ def tiny(
 
 
 def _write(out: Path, n: int, answers: bool, drawn: Mapping[str, Any], *, force: bool) -> None:
-    from gristmill.beside import beside
-    from gristmill.parquet import RowWriter, check_replaceable, marked
-    from gristmill.train.tiny.world import rows, schema
+    from gristmill.parquet import check_replaceable
+    from gristmill.train.tiny.data import write_data
 
     check_replaceable(out, "tiny", force=force)
-    with beside(out) as partial:
-        with RowWriter(partial / out.name, marked(schema(answers))) as file:
-            for number, row in enumerate(rows(n, **drawn)):
-                file.write({**row, "source_file": "tiny", "source_row": number})
-        (partial / out.name).replace(out)
+    write_data(out, n, answers=answers, **drawn)
     typer.echo(f"{n:,} rows in {out}")
 
 

@@ -24,7 +24,6 @@ from gristmill.train.tiny.make import check_installed
 def check_loop(file: LoopFile, mined: Suite, gated: Suite) -> None:
     """Raise UsageError for a loop that cannot run: no weights, no such file, function, score or model, one set of items
     for both suites."""
-    check_installed("loop")
     if file.base.startswith(("http://", "https://", "fake:")):
         raise UsageError(f"loop base {file.base}: its weights are not here; allowed are hf:PATH and tiny")
     if file.base != "tiny":
@@ -46,6 +45,7 @@ def check_loop(file: LoopFile, mined: Suite, gated: Suite) -> None:
         program = split(file.train.command)[0]
         if not shutil.which(program):
             raise UsageError(f"loop train command: {program}: no such program; name one that is there")
+    check_installed("loop")
 
 
 def _check_counter(file: LoopFile) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
 from gristmill.loop.compare import matched
 from gristmill.loop.evals import Evals, Key, read_evals
+from gristmill.loop.targets import TARGET
 from gristmill.report.page import folded, template_of
 from gristmill.wording import prompt_text
 
@@ -61,6 +62,9 @@ def _tables(directory: Path, told: Row) -> Row:
     files = {name: directory / path for name, path in told["files"].items()}
     found: Row = {"ranked": _ranked(files["clusters"], {each["cluster"] for each in told["clusters"]})}
     found["added"] = _added(files["counters"])
+    names = {f"{TARGET}={each['cluster']}": each["name"] for each in told["clusters"]}
+    found["checks"] = [{"cluster": names.get(each["name"]), **each} for each in told["checks"]]
+    found["directory"] = shlex.quote((told["candidate"] or "").removeprefix("hf:"))
     found["flips"] = _flips(read_evals(str(files["before"])), read_evals(str(files["after"]))) if told["all"] else []
     return found
 
