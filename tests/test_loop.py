@@ -1,7 +1,7 @@
 """The loop: its file, what belongs to a cluster, and, with torch, a round that mends a planted weakness."""
 
-import json
-import subprocess
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from gristmill.beside import alone
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
 from gristmill.loop.loop_file import read_loop
-from gristmill.loop.rounds import belongs
+from gristmill.loop.targets import belongs
+from gristmill.models.budget import Prices
+from gristmill.models.calls import Calls
 from gristmill.train.tiny.counters import counter
 from gristmill.train.tiny.world import Mix, tasks
+from tests.loop_world import LOOP, looped, written
+from tests.loop_world import world as world
 
-LOOP: dict[str, Any] = {
-    "base": "hf:base",
-    "data": "base.parquet",
-    "suite": "mined.yaml",
-    "gate_suite": "gate.yaml",
-    "rounds": 1,
-    "counter": {"with": "tiny", "rows": 100, "repeat": 5, "replay": 1_500, "verify": "tiny"},
-    "train": {"method": "fit", "steps": 250},
-    "gate": {"slices": ["slot_operation"]},
-}
+pytestmark = pytest.mark.xdist_group("loop")
 
 
 def test_paths_lead_from_the_file(tmp_path: Path) -> None:
@@ -48,6 +44,12 @@ def test_paths_lead_from_the_file(tmp_path: Path) -> None:
         ({"gate": {"margin": 2}}, "margin"),
         ({"trainer": {}}, "unknown key"),
         ({"train": {"method": "ppo"}}, "method"),
+        ({"train": {"method": "fit", "lora": 8}}, "lora is not for method fit"),
+        ({"train": {"method": "sft", "steps": 8}}, "steps is not for method sft"),
+        ({"train": {"command": "t {data} {out}", "lora": 8}}, "with a command"),
+        ({"counter": {"model": "teacher"}}, "add verify: SCORE"),
+        ({"stop": {"budget": {"cost": -1}}}, "stop.budget.cost"),
+        ({"stop": {"unseen": 5}}, "stop.unseen"),
     ],
 )
 def test_a_loop_that_makes_no_sense_is_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
@@ -83,42 +85,11 @@ def test_counterexamples_are_of_the_cluster_and_true() -> None:
     assert {(row["slot_operation"], row["slot_carry"]) for row in shared} == {("add", "yes")}
 
 
-SUITE = "{name: %s, items: %s.parquet, scores: [tiny], slices: [slot_operation], sampling: {max_tokens: 48}}"
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base that never saw a borrow, what it was trained on, and two suites."""
-    pytest.importorskip("torch", reason="the extra 'train' is not installed")
-    place = tmp_path_factory.mktemp("world")
-    lacking = ["--lacking", "borrow=98%", "--seed", "1", "--forms", "hash"]
-    for arguments in (
-        ["-o", "base", *lacking, "--steps", "450"],
-        ["--data", "4000", "--answers", *lacking, "-o", "base.parquet"],
-        ["--data", "200", "--test", "--seed", "11", "--forms", "hash", "-o", "mined.parquet"],
-        ["--data", "400", "--test", "--seed", "12", "--forms", "hash", "-o", "gate.parquet"],
-    ):
-        subprocess.run([sys.executable, "-m", "gristmill", "tiny", *arguments], cwd=place, check=True)
-    for name in ("mined", "gate"):
-        (place / f"{name}.yaml").write_text(SUITE % (name, name))
-    (place / "loop.yaml").write_text(yaml.safe_dump(LOOP))
-    return place
-
-
-def looped(place: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    with pytest.raises(SystemExit) as end:
-        command(["loop", *arguments, "--run", str(place / "run"), "--json"])
-    told = capsys.readouterr()
-    assert not end.value.code, told.err[-600:]
-    found: dict[str, Any] = json.loads(told.out)
-    return found
-
-
 def test_a_planted_weakness_is_mined_first_and_mended_and_nothing_is_done_twice(
     world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
-    told = looped(world, capsys, "loop.yaml", "-o", "out")
+    told = looped(world, capsys, written(world, "loop.yaml", LOOP), "-o", "out")
     (round_,) = told["rounds"]
     assert "borrow" in round_["clusters"][0]["definition"] or "subtract" in round_["clusters"][0]["definition"]
     assert round_["trained_on"]["counterexamples"] > 80 and round_["trained_on"]["replay"] == 1_500
@@ -128,13 +99,173 @@ def test_a_planted_weakness_is_mined_first_and_mended_and_nothing_is_done_twice(
     assert looped(world, capsys, "loop.yaml", "-o", "out") == told
     assert (world / "out" / "round-1" / "model" / "model.safetensors").stat().st_mtime_ns == before
     assert pq.read_table(world / "out" / "round-1" / "train.parquet").num_rows == round_["trained_on"]["rows"]
+    took = {each["step"]: each for each in round_["steps"]}
+    assert [*took] == ["mined items", "mine", "counter", "mix", "train", "gate items", "gate"]
+    assert took["mined items"]["calls"] == 200 and took["gate items"]["calls"] == 400
+    assert took["train"]["seconds"] > 0 and told["took"]["calls"] == 1_000  # the base on the gate's items too
+
+
+def test_the_report_tells_each_round_and_its_rows_are_found(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    told = looped(world, capsys, written(world, "loop.yaml", LOOP), "-o", "out")
+    page = (world / "out" / "loop.html").read_text()
+    for heading in ("What was wrong", "What was added", "What moved", "What it took"):
+        assert heading in page
+    assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+    for check in told["rounds"][0]["checks"]:
+        assert check["name"] in page
+    assert all((world / "out" / name).is_file() for name in re.findall(r'href="([^#"]+)"', page))
+    commands = re.findall(r"gristmill (why g1:\w+ --run [^<]+)<", page)
+    assert len(commands) > 10
+    for line in (commands[0], commands[-1], commands[len(commands) // 2]):
+        with pytest.raises(SystemExit) as end:
+            command(shlex.split(line))
+        assert not end.value.code and "kept" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        command(["why", "out/round-1/model"])
+    assert not end.value.code and "2,000 rows" in capsys.readouterr().out
 
 
 def test_suite_and_gate_must_have_items_of_their_own(
     world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(world)
-    (world / "same.yaml").write_text(yaml.safe_dump({**LOOP, "gate_suite": "mined.yaml"}))
     with pytest.raises(SystemExit) as end:
-        command(["loop", "same.yaml", "-o", "out2"])
+        command(["loop", written(world, "same.yaml", {**LOOP, "gate_suite": "mined.yaml"}), "-o", "out2"])
     assert end.value.code == 2 and "items of its own" in capsys.readouterr().err
+
+
+FAKE = r'''
+import re
+
+def reply(messages, sampling):
+    """Subtractions like those it is shown, and right answers, but for every seventh."""
+    text, number = messages[-1]["content"], sampling.get("seed", 0)
+    if "<task>" in text:
+        first = 20 + number % 79
+        second = first // 10 * 10 - 10 + first % 10 + 1 if first % 10 < 9 else first - 9
+        return f"<prompt>Compute {first} minus {second}.</prompt><response>#### {first - second}</response>"
+    first, second = map(int, re.findall(r"\d+", text)[:2])
+    return f"#### {first - second + (first % 7 == 0)}"
+'''
+
+COPY = """import shutil, sys
+from pathlib import Path
+data, model, out = map(Path, sys.argv[1:])
+with open("trained.txt", "a") as log:
+    log.write(f"{sum(1 for _ in data.open())}\\n")
+for file in model.iterdir():
+    if file.name != "gristmill.json":
+        shutil.copy(file, out / file.name)
+"""
+
+
+@pytest.fixture
+def taught(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The world, with a scripted teacher and a trainer that is a command and learns nothing."""
+    monkeypatch.chdir(world)
+    (world / "teacher.py").write_text(FAKE)
+    (world / "teacher.yaml").write_text("replies: [{regex: '.', function: 'teacher:reply'}]")
+    (world / "copy.py").write_text(COPY)
+    return world
+
+
+BY_A_MODEL = {
+    **LOOP,
+    "counter": {"model": "fake:teacher.yaml", "verify": "tiny", "rows": 20, "replay": 50},
+    "train": {"command": f"{sys.executable} copy.py {{data}} {{model}} {{out}}"},
+}
+
+
+def test_a_model_makes_counterexamples_and_a_command_trains(taught: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = looped(taught, capsys, written(taught, "model.yaml", BY_A_MODEL), "-o", "by-model", run="run-model")
+    (round_,) = told["rounds"]
+    assert round_["counterexamples"] > 5 and round_["dropped"]["unverified"] > 0
+    assert (taught / "trained.txt").read_text().split() == [str(round_["trained_on"]["rows"])]
+    assert round_["all"]["gained"] == round_["all"]["lost"] == 0 and round_["verdict"] != "promote"
+    assert told["best"] == "hf:base" and told["stopped"] == "rounds: 1 of 1 are done (rounds)"
+    counter = next(each for each in round_["steps"] if each["step"] == "counter")
+    assert counter["calls"] > 40 and counter["tokens_in"] > 0 and counter["money"] == 0
+    again = looped(taught, capsys, "model.yaml", "-o", "by-model", run="run-model")
+    assert again == told and len((taught / "trained.txt").read_text().split()) == 1
+
+
+def test_the_budget_stops_a_round_and_a_higher_one_goes_on(
+    taught: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def priced(*_: Any, **__: Any) -> Prices:
+        return Prices(1_000.0, 1_000.0)
+
+    for module in ("gristmill.models.named", "gristmill.loop.steps", "gristmill.loop.checks"):
+        monkeypatch.setattr(f"{module}.prices_of", priced)
+    limited = {**BY_A_MODEL, "stop": {"budget": {"cost": 0.5}}}
+    told = looped(taught, capsys, written(taught, "paid.yaml", limited), "-o", "paid", run="run-paid")
+    said = "budget: 0.5 may be spent on calls, and round 1 would take more (stop: budget: cost)"
+    assert told["rounds"] == [] and told["stopped"] == said
+    assert told["took"]["money"] > 0.4 and told["steps"][-1]["step"] == "counter, cut"
+    again = looped(taught, capsys, "paid.yaml", "-o", "paid", run="run-paid")
+    assert again["stopped"] == told["stopped"] and again["took"]["money"] == told["took"]["money"]
+    more = {**BY_A_MODEL, "stop": {"budget": {"cost": 500}}}
+    whole = looped(taught, capsys, written(taught, "paid.yaml", more), "-o", "paid", run="run-paid")
+    assert len(whole["rounds"]) == 1 and whole["took"]["money"] > told["took"]["money"]
+    used = Calls(taught / "run-paid").used()
+    assert sum(each.sent for each in used) == sum(each.answers for each in used)  # nothing was paid for twice
+
+
+def test_few_unseen_kinds_of_failures_stop_a_loop(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    stop = {"unseen": 0.5, "worth": 5}
+    told = looped(world, capsys, written(world, "unseen.yaml", {**LOOP, "stop": stop}), "-o", "unseen")
+    assert told["rounds"] == [] and told["stopped"].startswith("unseen: a further item shows a new kind of failure")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"base": "http://host/v1#m"}, "its weights are not here"),
+        ({"base": "hf:nowhere"}, "nowhere"),
+        ({"data": "nowhere.parquet"}, "nowhere.parquet"),
+        ({"data": "mined.parquet"}, "these are prompt rows"),
+        ({"suite": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"counter": {"with": "nowhere.py:more"}}, "nowhere.py:more"),
+        ({"counter": {"with": "tiny", "verify": "nowhere"}}, "nowhere"),
+        ({"counter": {"model": "nowhere", "verify": "tiny"}}, "model nowhere"),
+        ({"train": {"command": "no-such-program {data} {out}"}}, "no-such-program"),
+        ({"train": {"command": "python {data}"}}, "{out}"),
+        ({"gate": {"slices": ["slot_colour"]}}, "slot_colour"),
+        ({"gate": {"slices": ["slot_operation"], "critical": ["slot_operation=divide"]}}, "slot_operation=add"),
+    ],
+)
+def test_what_cannot_run_is_one_line_before_the_first_round(
+    world: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    said: str,
+) -> None:
+    monkeypatch.chdir(world)
+    with pytest.raises(SystemExit) as end:
+        command(["loop", written(world, "bad.yaml", {**LOOP, **changes}), "-o", "bad", "--run", "run-bad"])
+    told = capsys.readouterr()
+    wrong = [line for line in told.err.splitlines() if line.startswith("gristmill: ")]
+    assert end.value.code == 2 and len(wrong) == 1 and said in wrong[0] and "Traceback" not in told.err
+    assert not (world / "bad" / "round-1").exists()
+
+
+def test_a_directory_is_one_loops_at_a_time_and_not_anybodys(
+    world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(world)
+    loop = written(world, "loop.yaml", LOOP)
+    (world / "mine").mkdir()
+    (world / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(SystemExit) as end:
+        command(["loop", loop, "-o", "mine"])
+    assert end.value.code == 2 and "not a directory of a loop" in capsys.readouterr().err
+    with alone(world / "held", "loop"), pytest.raises(SystemExit) as end:
+        command(["loop", loop, "-o", "held"])
+    assert end.value.code == 2 and "another process is at this loop" in capsys.readouterr().err

@@ -37,8 +37,9 @@ def once(
         return told
     started = time.monotonic()
     told = dict(make())
-    took = {name: told.get(name) or 0 for name in TOOK} | {"money": told.get("cost") or 0.0}
-    told["took"] = took | {"seconds": round(time.monotonic() - started, 2)}
+    took = {name: told.get(name) or 0 for name in ("calls", "tokens_in", "tokens_out")}
+    took |= {"money": told.get("cost") or 0.0, "seconds": round(time.monotonic() - started, 2)}
+    told["took"] = took
     write_json(account, {"key": key, "hash": file_hash(out) if out and out.is_file() else None, "told": told})
     again: Row = read_json(account)["told"]  # as it will be read: tuples are lists
     return again

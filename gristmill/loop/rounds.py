@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.beside import alone
-from gristmill.errors import Refused, UsageError
+from gristmill.errors import UsageError
 from gristmill.loop import steps, stops
 from gristmill.loop.checks import check_gate, check_loop
 from gristmill.loop.clusters_table import read_clusters
@@ -174,15 +174,11 @@ def _countered(loop: Loop, number: int, now: Standing, chosen: Sequence[Row], cl
     """Counterexamples to the chosen clusters; or why the budget does not allow them."""
     limit, spent = loop.file.stop.budget.cost, total(now.took)["money"]
     budget = Budget(None if limit is None else limit - spent)
-    out = clusters.with_name("counters.parquet")
-    try:
-        return now.note(number, "counter", steps.countered(loop, chosen, clusters, out, budget))
-    except Refused:
-        if budget.refusal() is None:  # another reason: calls that fail
-            raise
-        took = {"calls": budget.calls, "tokens_in": budget.tokens_in, "tokens_out": budget.tokens_out}
-        now.note(number, "counter, cut", {"took": took | {"money": budget.spent["cost"], "seconds": 0.0}})
-        return str(stops.spent(loop.file.stop, total(now.took)))
+    made = steps.countered(loop, chosen, clusters, clusters.with_name("counters.parquet"), budget)
+    if "rows" in made:
+        return now.note(number, "counter", made)
+    now.note(number, "counter, cut", made)
+    return f"budget: {limit:g} may be spent on calls, and round {number} would take more (stop: budget: cost)"
 
 
 def _judged(loop: Loop, number: int, now: Standing, chosen: Sequence[Row], data: Path) -> Row:

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gristmill.keys import file_hash, hashed_files
+from gristmill.errors import Refused
+from gristmill.keys import file_hash, hashed_files, key_of
 from gristmill.loop.asks import asks_of
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
 from gristmill.loop.counter_files import Plan, counter_clusters
@@ -24,7 +25,7 @@ from gristmill.loop.loop_file import LoopFile
 from gristmill.loop.mine import Mining
 from gristmill.loop.mine_files import mine_files
 from gristmill.loop.mixed import mix_counters
-from gristmill.loop.once import TOOK, once
+from gristmill.loop.once import TOOK, once, read_json, write_json
 from gristmill.loop.suite import Suite
 from gristmill.loop.targets import TARGET, targeted, targets
 from gristmill.models.budget import Budget
@@ -92,9 +93,10 @@ def mined(loop: Loop, evals: Path, out: Path) -> Row:
 
 
 def countered(loop: Loop, chosen: Sequence[Row], clusters: Path, out: Path, budget: Budget) -> Row:
-    """Make counterexamples to the `chosen` of the clusters in a table; returns the account of `counter_clusters`.
+    """Make counterexamples to the `chosen` of the clusters in a table; returns the account of `counter_clusters`, or
+    nothing but `took`, if the budget was spent before its end.
 
-    Raises Refused when the budget is spent or the model does not answer; what was answered is kept.
+    Raises Refused when the model does not answer; what was answered is kept.
     """
     entry, known = loop.file.counter, known_clusters(clusters)
     spec = maker_of(entry.made_by)
@@ -124,7 +126,24 @@ def countered(loop: Loop, chosen: Sequence[Row], clusters: Path, out: Path, budg
         finally:
             wait(model.close())
 
-    return once(out.with_suffix(".json"), parts, make, run=loop.run, out=out)
+    try:
+        return once(out.with_suffix(".json"), parts, make, run=loop.run, out=out)
+    except Refused:
+        if budget.refusal() is None:  # another reason: calls that fail
+            raise
+    return _cut(out.with_suffix(".cut.json"), key_of(parts), budget)
+
+
+def _cut(account: Path, key: str, budget: Budget) -> Row:
+    """What a step took that the budget cut: the answers that were charged now are those of an earlier start and more,
+    or, if the calls ended sooner, fewer."""
+    took: Row = {"calls": budget.calls, "tokens_in": budget.tokens_in, "tokens_out": budget.tokens_out}
+    took |= {"money": budget.spent["cost"], "seconds": 0.0}
+    before = read_json(account) if account.is_file() else {}
+    if before.get("key") == key and before["took"]["calls"] > took["calls"]:
+        took = before["took"]
+    write_json(account, {"key": key, "took": took})
+    return {"took": took}
 
 
 def known_clusters(path: Path) -> list[Row]:

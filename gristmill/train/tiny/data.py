@@ -17,7 +17,7 @@ def write_data(
     answers: bool,
     seed: int = 0,
     part: Part = "train",
-    mix: Mix = Mix(),
+    mix: Mix = Mix(),  # noqa: B008  frozen
     reasoning: float = 1.0,
     buggy: float = 0.0,
 ) -> Path:
