@@ -1,7 +1,9 @@
 """The loop: its file, what belongs to a cluster, and, with torch, a round that mends a planted weakness."""
 
 import re
+import runpy
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from gristmill.loop.loop_file import read_loop
 from gristmill.loop.targets import belongs
 from gristmill.models.budget import Prices
 from gristmill.models.calls import Calls
+from gristmill.run import Run
 from gristmill.train.tiny.counters import counter
 from gristmill.train.tiny.world import Mix, tasks
 from tests.loop_world import LOOP, looped, written
@@ -212,6 +215,23 @@ def test_the_budget_stops_a_round_and_a_higher_one_goes_on(
     assert len(whole["rounds"]) == 1 and whole["took"]["money"] > told["took"]["money"]
     used = Calls(taught / "run-paid").used()
     assert sum(each.sent for each in used) == sum(each.answers for each in used)  # nothing was paid for twice
+
+
+def test_the_recipe_in_python_tries_candidates_and_repeats_nothing(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main = runpy.run_path(str(Path(__file__).parent.parent / "recipes" / "loop.py"))["main"]
+    shutil.copytree(world / "base", tmp_path / "base")
+    small = {"rounds": 1, "items": 150, "steps": 10, "replay": (100, 0)}
+    best = main(Run(tmp_path / "run"), tmp_path, **small)
+    said = capsys.readouterr().out
+    assert "round 1: " in said and "  100 of replay: " in said and "  0 of replay: " in said
+    assert best in {f"hf:{tmp_path / 'base'}", *(f"hf:{tmp_path / 'round-1' / f'model-{old}'}" for old in (100, 0))}
+    assert main(Run(tmp_path / "run"), tmp_path, **small) == best
+    assert capsys.readouterr().out == said
+    trained = [each.path for each in Run(tmp_path / "run").outputs() if each.name == "train"]
+    assert len(trained) == len(set(trained)) == 2
+    assert all(each.sent == each.answers for each in Calls(tmp_path / "run").used())
 
 
 def test_few_unseen_kinds_of_failures_stop_a_loop(
