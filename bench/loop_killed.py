@@ -92,7 +92,7 @@ def under_way(home: Path, begin: float) -> str:
     for step, pattern in UNDER_WAY.items():
         if any(path.stat().st_mtime > begin for path in home.glob(pattern)):
             return step
-    return "start, or between"
+    return "elsewhere"
 
 
 def state(home: Path, name: str) -> tuple[int, int, int]:
@@ -139,7 +139,7 @@ def rows(path: Path, name: str = "whole") -> str:
 
 def main(seed: int = SEED) -> None:
     draw = random.Random(seed)
-    with TemporaryDirectory(prefix="loop-killed-") as folder:
+    with TemporaryDirectory(prefix="loops-") as folder:
         home = Path(folder)
         for arguments in MADE:
             subprocess.run([sys.executable, "-m", "gristmill", "tiny", *arguments], cwd=home, check=True)
@@ -155,7 +155,7 @@ def main(seed: int = SEED) -> None:
         wrong: list[str] = []
         loops = 0
         while len(lines) < KILLS:
-            moment, begin = draw.uniform(0, 2 * (again + seconds / KILLS)), time.time()
+            moment, begin = draw.uniform(0, seconds), time.time()
             if killed(home, "killed", moment):
                 answers, _, trained = state(home, "killed")
                 lines.append((f"{moment:.1f}", under_way(home, begin), f"{answers:,}", str(trained)))
