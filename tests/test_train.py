@@ -1,7 +1,11 @@
 """Training that needs no torch: what it is told, commands, the record, and that nothing is trained twice."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -161,3 +165,44 @@ def test_a_large_rank_for_a_small_set_is_warned_of() -> None:
     assert rank_warning(8, 20) is None
     assert rank_warning(64, 6_400) is None
     assert "--lora 64" in (rank_warning(64, 100) or "")
+
+
+def test_fit_takes_steps_and_a_rate_alone() -> None:
+    assert Settings("fit", args={"steps": 20, "rate": 0.01}).args["steps"] == 20
+    with pytest.raises(UsageError, match="no argument 'epochs'"):
+        Settings("fit", args={"epochs": 2})
+    for more in ({"lora": 4}, {"command": COPY}):
+        with pytest.raises(UsageError, match="train fit: all weights"):
+            Settings("fit", **more)  # type: ignore[arg-type]
+
+
+SLOW = """\
+import pathlib, sys, time
+(pathlib.Path(sys.argv[2]) / "half").write_text("so far")
+time.sleep(60)
+"""
+
+KILLED = """\
+from pathlib import Path
+from gristmill.run import Run
+from gristmill.train.pipeline import train
+from gristmill.train.settings import Settings
+train("data.jsonl", "hf:base", Path("model"), Settings("sft", command={command!r}), run=Run("run"))
+"""
+
+
+def test_a_command_that_outlives_its_process_keeps_the_training(here: Path) -> None:
+    (here / "slow.py").write_text(SLOW)
+    command = f"{sys.executable} slow.py {{data}} {{out}}"
+    first = subprocess.Popen([sys.executable, "-c", KILLED.format(command=command)], process_group=0)
+    try:
+        while not list(here.glob("run/train/sft-*/out/half")):
+            assert first.poll() is None
+            time.sleep(0.02)
+        first.kill()
+        first.wait()
+        settings = Settings("sft", command=command)
+        with pytest.raises(UsageError, match="another process is at this training"):
+            train("data.jsonl", "hf:base", here / "model", settings, run=Run(here / "run"))
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)

@@ -140,7 +140,7 @@ def _round(loop: Loop, number: int, now: Standing) -> Row | str:
         "files": {"mined": now.mined, "clusters": clusters, "counters": counters, "before": now.gate},
     }
     if made["rows_kept"]:
-        mix = now.note(number, "mix", steps.mixed(loop, counters, now.mined, clusters, data))
+        mix = now.note(number, "mix", steps.mixed(loop, number, counters, now.mined, clusters, data))
         told["trained_on"] = {name: mix[name] for name in ("counterexamples", "repeat", "replay", "rows")}
         told["files"] |= {"train": data, "after": place / AFTER}
         told |= _judged(loop, number, now, chosen, data)
@@ -174,7 +174,7 @@ def _countered(loop: Loop, number: int, now: Standing, chosen: Sequence[Row], cl
     """Counterexamples to the chosen clusters; or why the budget does not allow them."""
     limit, spent = loop.file.stop.budget.cost, total(now.took)["money"]
     budget = Budget(None if limit is None else limit - spent)
-    made = steps.countered(loop, chosen, clusters, clusters.with_name("counters.parquet"), budget)
+    made = steps.countered(loop, number, chosen, clusters, clusters.with_name("counters.parquet"), budget)
     if "rows" in made:
         return now.note(number, "counter", made)
     now.note(number, "counter, cut", made)

@@ -43,6 +43,9 @@ Say = Callable[[str], None]
 
 _TOLD = ("cluster", "name", "kind", "definition", "items", "failures", "rate", "frequency", "severity", "effort")
 
+SEEDS = 100
+"""How far the seeds of two rounds are apart: makers of counterexamples use those after it too."""
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -54,6 +57,10 @@ class Loop:
     out: Path
     run: Run
     say: Say | None = None
+
+    def seed(self, round_: int) -> int:
+        """The seed of a round's draws: a cluster that comes again is countered by other rows."""
+        return self.file.seed + SEEDS * (round_ - 1)
 
     def content(self, path: str) -> list[str]:
         """The hashes of what lies at a path."""
@@ -92,7 +99,7 @@ def mined(loop: Loop, evals: Path, out: Path) -> Row:
     return once(out.with_suffix(".json"), parts, make, run=loop.run, out=out)
 
 
-def countered(loop: Loop, chosen: Sequence[Row], clusters: Path, out: Path, budget: Budget) -> Row:
+def countered(loop: Loop, round_: int, chosen: Sequence[Row], clusters: Path, out: Path, budget: Budget) -> Row:
     """Make counterexamples to the `chosen` of the clusters in a table; returns the account of `counter_clusters`, or
     nothing but `took`, if the budget was spent before its end.
 
@@ -108,12 +115,12 @@ def countered(loop: Loop, chosen: Sequence[Row], clusters: Path, out: Path, budg
         "model": entry.model,
         "verify": score(entry.verify).fingerprint if entry.verify else None,
         "rows": entry.rows,
-        "seed": loop.file.seed,
+        "seed": loop.seed(round_),
         "against": [each for path in against for each in loop.content(path)],
     }
 
     def make() -> Row:
-        plan = Plan(n=entry.rows, seed=loop.file.seed, made_by=maker(spec) if spec else None, spec=spec)
+        plan = Plan(n=entry.rows, seed=loop.seed(round_), made_by=maker(spec) if spec else None, spec=spec)
         ask = partial(counter_clusters, chosen, clusters, out, plan, clusters=known, run=loop.run, asks=asks_of())
         verify = score(entry.verify) if entry.verify else None
         if not entry.model:
@@ -160,7 +167,7 @@ def maker_of(spec: str | None) -> str:
     return f"{counters.__file__}:counter"
 
 
-def mixed(loop: Loop, counters: Path, evals: Path, clusters: Path, out: Path) -> Row:
+def mixed(loop: Loop, round_: int, counters: Path, evals: Path, clusters: Path, out: Path) -> Row:
     """Mix counterexamples with replay; returns {counterexamples, repeat, replay, rows}. No row of the replay holds an
     item that was mined, or of a suite."""
     entry = loop.file.counter
@@ -171,12 +178,12 @@ def mixed(loop: Loop, counters: Path, evals: Path, clusters: Path, out: Path) ->
         "against": [each for path in [*against, str(evals)] for each in loop.content(path)],
         "repeat": entry.repeat,
         "replay": entry.replay,
-        "seed": loop.file.seed,
+        "seed": loop.seed(round_),
     }
 
     def make() -> Row:
         index = index_of(against, [str(evals)], known_clusters(clusters))
-        data, seed = [loop.file.data], loop.file.seed
+        data, seed = [loop.file.data], loop.seed(round_)
         return mix_counters(
             counters, data, out, repeat=entry.repeat, replay=entry.replay, index=index, seed=seed, run=loop.run
         )
