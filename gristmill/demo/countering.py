@@ -21,7 +21,7 @@ from gristmill.loop.evals import Evals, read_evals
 from gristmill.loop.gate import Terms, gate
 from gristmill.loop.mine import Mining
 from gristmill.loop.mine_files import mine_files
-from gristmill.loop.rounds import belongs
+from gristmill.loop.targets import belongs
 from gristmill.run import Run
 from gristmill.train.tiny.counters import counter
 from gristmill.train.tiny.make import Recipe, make

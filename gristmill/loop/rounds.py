@@ -25,7 +25,6 @@ from gristmill.loop.loop_file import LoopFile
 from gristmill.loop.once import total, write_json
 from gristmill.loop.steps import Loop, Row, Say
 from gristmill.loop.suite import read_suite
-from gristmill.loop.targets import belongs as belongs  # for who looks for it here
 from gristmill.models.budget import Budget
 from gristmill.report.loop import write_loop_report
 from gristmill.run import Run
