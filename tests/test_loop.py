@@ -171,14 +171,14 @@ def taught(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(world)
     (world / "teacher.py").write_text(FAKE)
     (world / "teacher.yaml").write_text("replies: [{regex: '.', function: 'teacher:reply'}]")
-    (world / "copy.py").write_text(COPY)
+    (world / "copy_weights.py").write_text(COPY)
     return world
 
 
 BY_A_MODEL = {
     **LOOP,
     "counter": {"model": "fake:teacher.yaml", "verify": "tiny", "rows": 20, "replay": 50},
-    "train": {"command": f"{sys.executable} copy.py {{data}} {{model}} {{out}}"},
+    "train": {"command": f"{sys.executable} copy_weights.py {{data}} {{model}} {{out}}"},
 }
 
 
