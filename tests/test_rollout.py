@@ -15,7 +15,7 @@ from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
 from gristmill.rollout.advantages import advantages, gdpo, is_dead
 from gristmill.rollout.groups import component_report
-from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, wilson
+from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, rate_of
 from gristmill.score.normalize import normalized
 from gristmill.score.reward import Component, Reward, read_reward
 from gristmill.score.reward_search import search
@@ -84,9 +84,9 @@ def test_a_prompt_is_put_into_a_band_only_when_its_samples_allow_it() -> None:
     assert band(16, 64) == "unknown"  # a quarter: on the border
 
 
-def test_wilson_of_nothing_is_everything() -> None:
-    assert wilson(0, 0)[2:] == (0, 1) and wilson(0, 0).value is None
-    assert wilson(8, 10)[2:] == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Agresti & Coull 1998's kind of example
+def test_the_rate_of_nothing_may_be_anything() -> None:
+    assert rate_of(0, 0)[2:] == (0, 1) and rate_of(0, 0).value is None
+    assert rate_of(8, 10)[2:] == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Agresti & Coull 1998's kind of example
 
 
 @pytest.mark.parametrize(

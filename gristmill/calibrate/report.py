@@ -12,10 +12,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, pearsonr, spearmanr
+from scipy.stats import pearsonr, spearmanr
 
 from gristmill.calibrate.agreement import ac1, agreement, alpha, bootstrap, cohen, crossed
 from gristmill.calibrate.bias import JUDGED, length, length_controlled, position, survivors
+from gristmill.intervals import wilson
 
 Row = Mapping[str, Any]
 
@@ -114,11 +115,10 @@ def _with_people(verdicts: Sequence[str], gold: Sequence[str | None]) -> dict[st
     table = crossed(mine, theirs)
     same = np.array([v == g for v, g in both])
     decided = [v == g for v, g in both if v in ("A", "B") and g in ("A", "B")]
-    interval = binomtest(int(same.sum()), len(same)).proportion_ci(method="wilson")
     return {
         "pairs": len(both),
         "agree": float(same.mean()),
-        "interval": [float(interval.low), float(interval.high)],
+        "interval": list(wilson(int(same.sum()), len(same))),
         "always_the_commonest": max(Counter(theirs).values()) / len(theirs),
         "kappa": cohen(table),
         "kappa_interval": list(_kappa_interval(mine, theirs)),

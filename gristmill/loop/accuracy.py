@@ -10,30 +10,20 @@ Not covered: items drawn in clusters (several questions to one text): their inte
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import comb, sqrt
+from math import comb
 from statistics import median_low
 from typing import Any
 
 import numpy as np
 import orjson
-from scipy.stats import norm
 
 from gristmill.errors import UsageError
+from gristmill.intervals import wilson
 from gristmill.loop.evals import Evals, Key, Outcome, default_slices, outcomes, solved_of
 from gristmill.loop.logs.rows import Row
 from gristmill.rollout.groups import Solved
 
 BINS = 10
-
-
-def wilson_interval(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval for a share of `n` answers, which need not be a whole number; (0, 1) for none."""
-    if n <= 0:
-        return 0.0, 1.0
-    z = float(norm.ppf((1 + confidence) / 2))
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def accuracy(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -46,7 +36,8 @@ def accuracy(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
         return {**told, "accuracy": None, "low": 0.0, "high": 1.0}
     means = np.array([right / samples for right, samples in judged])
     share = float(means.mean())
-    low, high = wilson_interval(share, _independent(means, share, told["samples"]))
+    n = _independent(means, share, told["samples"])
+    low, high = wilson(share * n, n)
     return {**told, "accuracy": share, "low": low, "high": high}
 
 

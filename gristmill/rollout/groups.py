@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from gristmill.rollout.advantages import Form, advantages, is_dead
-from gristmill.rollout.pass_rate import Offer, band, offers, wilson
+from gristmill.rollout.pass_rate import Offer, band, offers, rate_of
 from gristmill.score.reward import Reward, Rewarded
 from gristmill.score.score import Item
 
@@ -72,7 +72,7 @@ class Account:
     def _group(self, rows: Sequence[Row], found: Sequence[Rewarded]) -> list[Row]:
         values = [each.value for each in found]
         judged = [v for each in found if (v := each.parts[self.solved.score].value) is not None]
-        rate = wilson(sum(v >= self.solved.least for v in judged), len(judged))
+        rate = rate_of(sum(v >= self.solved.least for v in judged), len(judged))
         place, dead = band(rate.solved, rate.samples), is_dead(values)
         self.prompts += 1
         self.rows += len(rows)
