@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln
-from scipy.stats import beta
+from scipy.special import betainc, betaln
 
 from gristmill.intervals import wilson
 
@@ -43,9 +42,9 @@ def rate_of(solved: int, samples: int) -> Rate:
 
 def band(solved: int, samples: int, *, sure: float = SURE) -> str:
     """The band that holds the rate with posterior probability `sure`, under a uniform prior; `unknown` if none does."""
-    posterior = beta(1 + solved, 1 + samples - solved)
+    right, wrong = 1 + solved, 1 + samples - solved
     for name, low, high in BANDS:
-        if posterior.cdf(high) - posterior.cdf(low) >= sure:
+        if betainc(right, wrong, high) - betainc(right, wrong, low) >= sure:  # the beta distribution function
             return name
     return "unknown"
 
