@@ -1,12 +1,8 @@
-"""What the verbs that ask models share: flags of sampling, models with ledger and budget, accounts of calls."""
+"""What the verbs that ask models share: models with ledger and budget, accounts of calls."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
-
-from gristmill.cli.filter import pairs
-from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,25 +75,6 @@ class Models:
 
         for model in self._opened:
             wait(model.close())
-
-
-def ladder(text: str | None) -> list[float]:
-    """The temperatures of a flag."""
-    try:
-        return [float(each) for each in text.split(",")] if text else []
-    except ValueError:
-        raise UsageError(f"--temperature {text}: write numbers with commas, as in 0.3,0.7,1.0") from None
-
-
-def sampling_fields(values: list[str] | None) -> dict[str, Any]:
-    """Fields of the request from NAME=VALUE flags; a value is JSON where it can be read as such."""
-    fields = {}
-    for name, value in pairs("--sampling", values).items():
-        try:
-            fields[name] = json.loads(value)
-        except json.JSONDecodeError:
-            fields[name] = value
-    return fields
 
 
 def expected(told: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def calibrate(
     text_a: Annotated[str | None, typer.Option(metavar="COLUMN", help="Answer A, for its length.")] = None,
     text_b: Annotated[str | None, typer.Option(metavar="COLUMN", help="Answer B, for its length.")] = None,
     numeric: Annotated[bool, typer.Option("--numeric", help="Verdicts are numbers on a scale.")] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="REPORT.json", help="Keep the report.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where it is noted.")] = Path("gristmill-run"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    out: options.Report = None,
+    run: options.RunDir = options.RUN,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell how far a judge agrees with people, beyond chance, and what moves it that does not move them.
 

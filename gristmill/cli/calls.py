@@ -8,16 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 
 def calls(
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run.")] = Path("gristmill-run"),
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Prices; default: models.yaml here.")] = None,
+    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run.")] = options.RUN,
+    models: options.ModelsFile = None,
     forget_batches: Annotated[
         bool, typer.Option("--forget-batches", help="Take open batches for lost: ask anew for what is in them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Calls by model: answers stored, calls sent and answered by the ledger, tokens paid for, money."""
     from gristmill.models.batch_ledger import BatchLedger

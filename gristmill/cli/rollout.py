@@ -9,46 +9,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share, solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gristmill.rollout.groups import Solved
 
 
 def rollout(
     inputs: Annotated[list[str], typer.Argument(metavar="PROMPTS...", help="A template, prompts, or samples.")],
     *,
     reward: Annotated[Path, typer.Option("--reward", metavar="FILE.yaml", help="Components, weights, gates.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
+    out: options.OutTable,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="MODEL", help="Who answers; left out: IN holds samples.")
+        str | None,
+        typer.Option("-m", "--model", metavar="MODEL", help=f"{options.MODEL}; left out: PROMPTS are samples."),
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Outputs a prompt.")] = 8,
-    temperature: Annotated[float | None, typer.Option(min=0, help="Left out: the server's own.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    together: Annotated[bool, typer.Option("--together", help="Ask for the n outputs in one request.")] = False,
-    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
+    temperature: options.Temperature = None,
+    max_tokens: options.MaxTokens = None,
+    together: options.Together = False,
+    seed: options.Seed = 0,
     advantage: Annotated[str, typer.Option(metavar="FORM", help="grpo, dr_grpo or rloo.")] = "grpo",
     solved: Annotated[
         str | None, typer.Option(metavar="SCORE[>=X]", help="What the pass rate counts; default: first component.")
     ] = None,
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column of samples. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts (or samples).")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
-    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight; left out: adapted.")] = None,
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
-    run: Annotated[
-        Path, typer.Option("--run", metavar="DIR", help="Where answers and verdicts are remembered.")
-    ] = Path("gristmill-run"),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
+    concurrency: options.Concurrency = None,
+    models: options.ModelsFile = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Ask for N outputs to every prompt, reward them, and write groups with advantages and pass rates.
 
@@ -119,17 +115,6 @@ def rollout(
         finally:
             wait(asked.close())
     typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
-
-
-def solved_by(text: str) -> Solved:
-    """What `--solved SCORE[>=X]` says; X is 1 if left out."""
-    from gristmill.rollout.groups import Solved
-
-    name, _, least = text.partition(">=")
-    try:
-        return Solved(name.strip(), float(least)) if least else Solved(name.strip())
-    except ValueError:
-        raise UsageError(f"--solved {text}: write SCORE, or SCORE>=NUMBER") from None
 
 
 def _printed(summary: Mapping[str, Any], out: Path) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def runs(
     prune: Annotated[bool, typer.Option("--prune", help="Delete superseded tables and leftovers.")] = False,
     every: Annotated[bool, typer.Option("--all", help="With --prune: the tables of every step.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --prune: only say what would go.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what came from what in a run, with sizes and times."""
     from gristmill.cli.terminal import show_lines
