@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
 from gristmill.rollout.advantages import advantages, gdpo, is_dead
-from gristmill.rollout.groups import component_report
+from gristmill.rollout.groups import component_report, kind_of
 from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, rate_of
 from gristmill.score.normalize import normalized
 from gristmill.score.reward import Component, Reward, read_reward
@@ -51,6 +51,22 @@ def test_what_was_not_judged_has_no_advantage_and_no_part() -> None:
 def test_a_group_without_differences_is_dead(rewards: list[float | None]) -> None:
     assert is_dead(rewards)
     assert all(value in (0, None) for value in advantages(rewards))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "kind"),
+    [
+        ([1, 0], "live"),
+        ([1, 0, None], "live"),
+        ([1, 1], "dead"),
+        ([1, 1, None], "dead"),
+        ([1], "dead"),
+        ([1, None], "unjudged"),
+        ([None, None], "unjudged"),
+    ],
+)
+def test_a_group_that_was_not_judged_is_not_called_dead(rewards: list[float | None], kind: str) -> None:
+    assert kind_of(rewards) == kind
 
 
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=16))
@@ -250,6 +266,21 @@ def test_rollouts_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0 and json.loads(out)["prompts"] == 2  # the prompt that was there twice is one group of samples
     samples = pq.read_table("s.parquet").to_pylist()
     assert [row["score_reward"] for row in samples[:4]] == [row["score_reward"] for row in first]
+
+
+@pytest.mark.usefixtures("place")
+def test_where_nothing_was_judged_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(MINE + "def silent(response):\n    return None if 'It' in response else 1.0\n")
+    Path("none.yaml").write_text("components: [{score: 'mine.py:silent'}]")
+    Path("it.yaml").write_text("replies: [{match: '1+1', reply: It}, {default: other}]")
+    asked = ["rollout", "prompts.jsonl", "-m", "fake:it.yaml", "-n", "2", "--reward", "none.yaml", "-o", "r.parquet"]
+    code, out, err = cli(capsys, *asked)
+    assert code == 0 and "2 groups without gradient, 1 not judged" in err
+    assert "2 of 3 groups have none: all rewards are equal\n  1 groups were not judged: fewer than two" in out
+    assert pq.read_table("r.parquet")["flag_group"].to_pylist() == ["unjudged"] * 2 + ["dead"] * 4
+    code, out, _ = cli(capsys, *asked, "--limit", "1", "--json")
+    told = json.loads(out)
+    assert (told["dead_groups"], told["unjudged_groups"], told["offers"]) == (0, 1, [])
 
 
 @pytest.mark.parametrize(

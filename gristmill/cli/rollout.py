@@ -135,7 +135,12 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
             ),
             f"pass rate  {rate} ({summary['pass_rate_of']}); prompts: {_counted(summary['bands'])}",
             f"gradient   {summary['dead_groups']:,} of {summary['prompts']:,} groups have none: all rewards are equal",
-            "the same number of outputs, by outputs a prompt:",
+            *(
+                [f"  {summary['unjudged_groups']:,} groups were not judged: fewer than two outputs have a reward"]
+                if summary["unjudged_groups"]
+                else []
+            ),
+            *(["the same number of outputs, by outputs a prompt:"] if summary["offers"] else []),
             *(
                 f"  {each['samples']:>3} each: {each['prompts']:>7,} prompts, {each['live_groups']:>9,.0f} groups with "
                 f"gradient ({each['dead_share']:.0%} dead)"

@@ -30,7 +30,7 @@ GROUP_COLUMNS = {
     "flag_band": pa.large_string(),
 }
 """What every row of a group carries beside its scores: its advantage; the group's pass rate with its 95 % Wilson
-interval; `live` or `dead` (no gradient); `hard`, `medium`, `easy` or `unknown`."""
+interval; `live`, `dead` (no gradient) or `unjudged`; `hard`, `medium`, `easy` or `unknown`."""
 
 
 class Solved(NamedTuple):
@@ -53,7 +53,8 @@ class Account:
 
     def __init__(self, reward: Reward, solved: Solved, form: Form = "grpo"):
         self.reward, self.solved, self.form = reward, solved, form
-        self.prompts = self.rows = self.dead = 0
+        self.prompts = self.rows = 0
+        self.kinds: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
         self.bands: Counter[str] = Counter()
         self.counts: list[tuple[int, int]] = []
@@ -73,10 +74,10 @@ class Account:
         values = [each.value for each in found]
         judged = [v for each in found if (v := each.parts[self.solved.score].value) is not None]
         rate = rate_of(sum(v >= self.solved.least for v in judged), len(judged))
-        place, dead = band(rate.solved, rate.samples), is_dead(values)
+        place, kind = band(rate.solved, rate.samples), kind_of(values)
         self.prompts += 1
         self.rows += len(rows)
-        self.dead += dead
+        self.kinds[kind] += 1
         self.bands[place] += 1
         if rate.samples:
             self.counts.append((rate.solved, rate.samples))
@@ -90,13 +91,18 @@ class Account:
             "score_pass_rate": rate.value,
             "score_pass_low": rate.low,
             "score_pass_high": rate.high,
-            "flag_group": "dead" if dead else "live",
+            "flag_group": kind,
             "flag_band": place,
         }
         return [
             {**row, **_told(self.reward.name, each), "score_advantage": advantage, **group}
             for row, each, advantage in zip(rows, found, advantages(values, self.form), strict=True)
         ]
+
+    def without_gradient(self) -> str:
+        """How many groups have none, and why."""
+        unjudged = f", {self.kinds['unjudged']:,} not judged" if self.kinds["unjudged"] else ""
+        return f"{self.kinds['dead']:,} groups without gradient{unjudged}"
 
     def summary(self) -> dict[str, Any]:
         """Everything, as JSON."""
@@ -110,11 +116,19 @@ class Account:
             "pass_rate_of": self.solved.score,
             "pass_rate": float(np.mean([k / n for k, n in self.counts])) if self.counts else None,
             "bands": dict(self.bands.most_common()),
-            "dead_groups": self.dead,
+            "dead_groups": self.kinds["dead"],
+            "unjudged_groups": self.kinds["unjudged"],
             "components": components,
             "dominant": [each["score"] for each in components if each["share"] > DOMINANT and len(components) > 1],
-            "offers": [_offer(each) for each in offers(self.rows, self.counts)],
+            "offers": [_offer(each) for each in offers(self.rows, self.counts)] if self.counts else [],
         }
+
+
+def kind_of(values: Sequence[float | None]) -> str:
+    """`dead` where the rewards of a group are all equal, `unjudged` where too few were judged to tell, else `live`."""
+    if not is_dead(values):
+        return "live"
+    return "unjudged" if None in values and sum(value is not None for value in values) < 2 else "dead"
 
 
 def _told(name: str, rewarded: Rewarded) -> Row:

@@ -151,9 +151,7 @@ def _written(
             for groups, rows in _whole_groups(grouped):
                 for row in account.rewarded(rows, [_item(row) for row in rows], groups):
                     writer.write(row)
-        stages.end(
-            f"{account.rows:>11,} rows", f"{account.prompts:,} prompts, {account.dead:,} groups without gradient"
-        )
+        stages.end(f"{account.rows:>11,} rows", f"{account.prompts:,} prompts, {account.without_gradient()}")
         summary = {
             "gristmill": __version__,
             "source": source,
