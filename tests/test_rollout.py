@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
 from gristmill.rollout.advantages import advantages, gdpo, is_dead
-from gristmill.rollout.groups import component_report, kind_of
+from gristmill.rollout.groups import by_component, component_report, kind_of
 from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, rate_of
 from gristmill.score.normalize import normalized
 from gristmill.score.reward import Component, Reward, read_reward
@@ -266,6 +266,36 @@ def test_rollouts_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0 and json.loads(out)["prompts"] == 2  # the prompt that was there twice is one group of samples
     samples = pq.read_table("s.parquet").to_pylist()
     assert [row["score_reward"] for row in samples[:4]] == [row["score_reward"] for row in first]
+
+
+@pytest.mark.usefixtures("place")
+def test_gdpo_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.py").write_text(
+        "def c(response):\n    return 'c' in response\ndef f(response):\n    return 'f' in response\n"
+    )
+    Path("two.yaml").write_text("components: [{score: 'two.py:c', weight: 0.5}, {score: 'two.py:f', weight: 0.5}]")
+    Path("it.yaml").write_text("replies: [{match: '1+1', replies: [cf, f, c, x]}, {default: x}]")
+    asked = ["rollout", "prompts.jsonl", "-m", "fake:it.yaml", "-n", "4", "--limit", "1", "-o", "r.parquet"]
+    code, _, err = cli(capsys, *asked, "--reward", "two.yaml", "--advantage", "gdpo")
+    assert code == 0, err
+    rows = pq.read_table("r.parquet").to_pylist()
+    found = [row["score_advantage"] for row in rows]
+    assert found == pytest.approx([1.2246, 0, 0, -1.2246], abs=3e-4)  # TRL's, but for the smaller weights' epsilon
+    assert {row["flag_group"] for row in rows} == {"live"}
+    Path("many.yaml").write_text("components: [{score: exact}]\ntemplates: {a: {exact: 2}}")
+    code, _, err = cli(capsys, *asked, "--reward", "many.yaml", "--advantage", "gdpo")
+    assert code == 2 and "a reward with templates" in err
+
+
+def test_an_output_that_fails_a_gate_has_the_worst_of_its_group_in_each_component() -> None:
+    other = Score(
+        "other", "1", lambda items: [Verdict(-v.value if v.value else v.value, "scored") for v in number(items)]
+    )
+    made = Reward((Component(NUMBER, 2.0), Component(other, -0.5), Component(FORMAT, gate=1.0)))
+    found = made([Item("4"), Item("9", reasoning="!"), Item("3"), Item("?")])
+    weights = {"number": 2.0, "other": -0.5}
+    assert by_component(found, weights) == {"number": [4, 3, 3, None], "other": [-4, -3, -3, None]}
+    assert by_component(found[1:2], weights) == {"number": [0], "other": [0]}
 
 
 @pytest.mark.usefixtures("place")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gristmill.cli import options
+from gristmill.cli.asked import Models
 from gristmill.cli.values import pairs, share, solved_by
 from gristmill.errors import UsageError
 
@@ -31,7 +32,7 @@ def rollout(
     max_tokens: options.MaxTokens = None,
     together: options.Together = False,
     seed: options.Seed = 0,
-    advantage: Annotated[str, typer.Option(metavar="FORM", help="grpo, dr_grpo or rloo.")] = "grpo",
+    advantage: Annotated[str, typer.Option(metavar="FORM", help="grpo, dr_grpo, rloo or gdpo.")] = "grpo",
     solved: Annotated[
         str | None, typer.Option(metavar="SCORE[>=X]", help="What the pass rate counts; default: first component.")
     ] = None,
@@ -55,15 +56,15 @@ def rollout(
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
     from gristmill.models.calls import Calls
-    from gristmill.models.drive import wait
-    from gristmill.models.named import entries, prices_of, ready
     from gristmill.progress import shown
+    from gristmill.rollout.advantages import FORMS
     from gristmill.rollout.pipeline import rollout_prompts, rollout_samples
     from gristmill.run import Run
     from gristmill.score.reward import read_reward
 
-    if advantage not in ("grpo", "dr_grpo", "rloo"):
-        raise UsageError(f"--advantage {advantage}: allowed are grpo, dr_grpo, rloo")
+    form = next((each for each in FORMS if each == advantage), None)
+    if form is None:
+        raise UsageError(f"--advantage {advantage}: allowed are {', '.join(FORMS)}")
     made = read_reward(reward)
     counted = solved_by(solved) if solved else None
     if model is None:
@@ -76,7 +77,7 @@ def rollout(
                 columns=pairs("--map", column_map),
                 limit=limit,
                 solved=counted,
-                form=advantage,  # type: ignore[arg-type]  # checked above
+                form=form,
                 force=force,
                 say=say,
             )
@@ -92,28 +93,23 @@ def rollout(
             together=together,
         )
         budget = Budget(max_cost, max_tokens_total)
-        asked = ready(model, calls=Calls(run), budget=budget, concurrency=concurrency, models=models)
-        price = prices_of(model, entries(models))
-        try:
-            with shown() as say:
-                summary = rollout_prompts(
-                    islice(found, limit),
-                    asked,
-                    made,
-                    out,
-                    plan=plan,
-                    run=Run(run),
-                    solved=counted,
-                    form=advantage,  # type: ignore[arg-type]  # checked above
-                    goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-                    budget=budget,
-                    prices={asked.name: price} if price else {},
-                    source=inputs[0],
-                    force=force,
-                    say=say,
-                )
-        finally:
-            wait(asked.close())
+        with Models(Calls(run), budget, concurrency=concurrency, file=models) as opened, shown() as say:
+            summary = rollout_prompts(
+                islice(found, limit),
+                opened.open(model),
+                made,
+                out,
+                plan=plan,
+                run=Run(run),
+                solved=counted,
+                form=form,
+                goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
+                budget=budget,
+                prices=opened.prices,
+                source=inputs[0],
+                force=force,
+                say=say,
+            )
     typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
 
 

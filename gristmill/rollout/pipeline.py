@@ -69,6 +69,8 @@ def rollout_prompts(
     UsageError for what makes every call fail, and for no prompt at all.
     """
     check_replaceable(out, "rollout", force=force)
+    scores = Scores(run.path)
+    account = Account(reward.cached(scores), solved, form)
     asking = Asking(Tally(prices or {}), goal, budget)
     rows = asking.rows(candidates(prompts, [model], plan))
     first = next(rows, None)
@@ -76,7 +78,7 @@ def rollout_prompts(
         raise asking.stop or UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     carried = [name for name in first if name.startswith(tuple(CARRIED))]
     grouped = _numbered(_chained(first, rows))
-    made = _written(grouped, carried, reward, out, run=run, solved=solved, form=form, source=source, say=say)
+    made = _written(grouped, carried, account, scores, out, run=run, source=source, say=say)
     stop = asking.ended(made["rows"], None, out)
     summary = {**made, **asking.tally.summary(), "stopped": str(stop) if stop else None}
     if stop:
@@ -103,6 +105,8 @@ def rollout_samples(
     Raises BadInput for too many bad rows, UsageError for rows without responses.
     """
     check_replaceable(out, "rollout", force=force)
+    scores = Scores(run.path)
+    account = Account(reward.cached(scores), solved, form)
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     if kind not in ("sample", "label"):
         raise UsageError(f"rollout: these are {kind} rows; say which MODEL answers them with -m, or --map response=…")
@@ -117,31 +121,26 @@ def rollout_samples(
     grouped = ((prompt, row) for prompt, rows in groups.items() for row in rows)
     carried = [name for name in schema.names if name.startswith(tuple(CARRIED))]
     source = paths if isinstance(paths, str) else " ".join(paths)
-    made = _written(grouped, carried, reward, out, run=run, solved=solved, form=form, source=source, say=say)
+    made = _written(grouped, carried, account, scores, out, run=run, source=source, say=say)
     return {**made, "rows_bad": bad.count, "bad_rows": bad.first}
 
 
 def _written(
     grouped: Iterable[tuple[Hashable, Row]],
     carried: Sequence[str],
-    reward: Reward,
+    account: Account,
+    scores: Scores,
     out: Path,
     *,
     run: Run,
-    solved: Solved | None,
-    form: Form,
     source: str,
     say: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """Reward rows that come with their group, write them, register the file, and tell what it holds."""
     started = time.monotonic()
-    stages, scores = Stages(say), Scores(run.path)
-    names = [each.score.name for each in reward.components]
-    counted = solved or Solved(names[0])
-    if counted.score not in names:
-        raise UsageError(f"solved {counted.score}: no component of the reward; allowed: {', '.join(names)}")
-    account = Account(reward.cached(scores), counted, form)
-    added = reward_columns(reward)
+    stages = Stages(say)
+    names = [each.score.name for each in account.reward.components]
+    added = reward_columns(account.reward)
     kept = [name for name in carried if name not in {field.name for field in added}]
     fields = [pa.field(name, next(t for prefix, t in CARRIED.items() if name.startswith(prefix))) for name in kept]
     schema = marked(pa.schema([*SCHEMAS["sample"], *fields, *added]))
