@@ -106,12 +106,14 @@ def _words(report: Mapping[str, Any]) -> list[str]:
     verdicts = report.get("pairs", report.get("items"))
     lines = [f"{report['judge']}: {verdicts:,} verdicts, {report['failures']:,} of them failures"]
     ceiling = "" if people["alpha"] is None else f"; people among themselves: alpha {people['alpha']:.3f}"
+    ceiling += "" if people.get("fleiss") is None else f", Fleiss' kappa {people['fleiss']:.3f}"
     if "agree" in found:
         low, high = found["interval"]
         klow, khigh = found["kappa_interval"]
         lines += [
             f"agrees with people on {found['agree']:.1%} of {found['pairs']:,} ({low:.1%} to {high:.1%}){ceiling}",
-            f"beyond chance: kappa {found['kappa']:.3f} ({klow:.3f} to {khigh:.3f}), AC1 {found['ac1']:.3f}",
+            f"beyond chance: kappa {found['kappa']:.3f} ({klow:.3f} to {khigh:.3f}), Scott's pi {found['pi']:.3f}, "
+            f"AC1 {found['ac1']:.3f}",
             f"always the commonest verdict would agree on {found['always_the_commonest']:.1%}",
         ]
         if found["agree_without_ties"] is not None:
