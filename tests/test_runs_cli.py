@@ -9,6 +9,7 @@ import pytest
 
 import gristmill.cli.main
 from gristmill.keys import file_hash
+from gristmill.models.calls import Calls
 from gristmill.run import Run
 from tests.tables import samples
 

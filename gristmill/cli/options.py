@@ -38,6 +38,8 @@ Report = Annotated[Path | None, typer.Option("-o", "--out", metavar="REPORT.json
 Force = Annotated[bool, typer.Option("--force", help="Replace what -o names, whatever it is.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 RunDir = Annotated[Path, typer.Option("--run", metavar="DIR", help="The run, which remembers what was done.")]
+RunArgument = Annotated[Path | None, typer.Argument(metavar="DIR", help=f"A run; default: {RUN}.")]
+SameRun = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The same, as other verbs name it.")]
 Runner = Annotated[str, typer.Option("--runner", metavar="native|ray[:ADDRESS]", help="Where the work runs.")]
 Reasoning = Annotated[
     str, typer.Option("--reasoning", metavar="WHERE", help="think (in tags), field (reasoning_content) or drop.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gristmill.cli import options
+from gristmill.cli.values import run_named
 from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ Steps = dict[str, "StepRecord"]
 
 
 def runs(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="A run directory.")] = None,
-    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The same, as other verbs name it.")] = None,
+    directory: options.RunArgument = None,
+    run: options.SameRun = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every stored file and derive every id again.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete superseded tables and leftovers.")] = False,
     every: Annotated[bool, typer.Option("--all", help="With --prune: the tables of every step.")] = False,
@@ -35,13 +36,11 @@ def runs(
     from gristmill.upkeep import prune as prune_run
     from gristmill.upkeep import verify as verify_run
 
-    if directory and run and directory != run:
-        raise UsageError(f"{directory} and --run {run}: name one run")
     if verify and prune:
         raise UsageError("--verify and --prune: one at a time")
     if (every or dry_run) and not prune:
         raise UsageError(f"{'--all' if every else '--dry-run'}: only with --prune")
-    where = directory or run or Path("gristmill-run")
+    where = run_named(directory, run)
     ledger = ledger_of(where)
     if verify:
         _verified(verify_run(where, ledger), as_json)

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from gristmill.cli.options import RUN
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from gristmill.rollout.groups import Solved
+
+
+def run_named(directory: Path | None, run: Path | None) -> Path:
+    """The run of a verb that is about one, named as its argument or by `--run`."""
+    if directory and run and directory != run:
+        raise UsageError(f"{directory} and --run {run}: name one run")
+    return directory or run or RUN
 
 
 def share(flag: str, value: str, *, zero: bool = False) -> float:
