@@ -140,16 +140,16 @@ def _bytes(size: int) -> str:
 def _verified(found: Verified, as_json: bool) -> None:
     """Print what was verified; raises Refused if anything differs."""
     if as_json:
-        typer.echo(json.dumps(found._asdict()))
+        typer.echo(json.dumps(found._asdict() | {"damaged": [each._asdict() for each in found.damaged]}))
     else:
         for path in found.gone:
             typer.echo(f"{path}: gone, not verified")
-        for line in found.damaged:
-            typer.echo(line)
+        for damage in found.damaged:
+            typer.echo(str(damage))
         typer.echo(f"{found.files:,} files, {_bytes(found.bytes)} and {found.ids:,} ids verified")
     if found.damaged:
         more = f" (and {len(found.damaged) - 1:,} more)" if len(found.damaged) > 1 else ""
-        raise Refused(f"{found.damaged[0]}{more}; delete the step's directory, and run the same again")
+        raise Refused(f"{found.damaged[0]}{more}")
 
 
 def _json_pruned(pruned: Pruned) -> str:
