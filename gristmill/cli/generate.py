@@ -75,7 +75,8 @@ def generate(
     from gristmill.run import Run
     from gristmill.wording import visible
 
-    found = prompt_source(source, samples=distinct)
+    with shown():
+        found = prompt_source(source, samples=distinct)
     limited = {"max_tokens": max_tokens} if max_tokens else {}
     plan = Plan(
         n=n,
@@ -96,7 +97,8 @@ def generate(
     known = Calls(run, batch=batch)
     with Models(known, budget, concurrency=concurrency, timeout=timeout, file=models, batch=batch) as opened:
         if dry_run:
-            told = {"batch": batch, **_estimated(found, opened.answerers(model), plan, limit)}
+            with shown():
+                told = {"batch": batch, **_estimated(found, opened.answerers(model), plan, limit)}
             typer.echo(json.dumps(told) if as_json else expected(told))
             return
         asked = [opened.open(spec) for spec in model]
@@ -107,9 +109,8 @@ def generate(
             _show(islice(found, preview), asked, plan)
             return
         assert out is not None
-        counted = found.count(limit)
         with shown() as say:
-            say(visible(str(counted), one_line=True))
+            say(visible(str(found.count(limit)), one_line=True))
             summary = generate_rows(
                 First(found, limit),
                 asked,

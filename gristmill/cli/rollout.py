@@ -84,7 +84,8 @@ def rollout(
     else:
         if len(inputs) > 1:
             raise UsageError(f"rollout {' '.join(inputs)}: one template, file, directory or glob of prompts with -m")
-        found = prompt_source(inputs[0])
+        with shown():
+            found = prompt_source(inputs[0])
         sampling = {"temperature": temperature, "max_tokens": max_tokens}
         plan = Plan(
             n=n,

@@ -116,7 +116,8 @@ def transform(
         asked = [opened.open(spec) for spec in specs]
         done = replace(plain, judge=_judge(found, check, verify, asked, opened, memory))
         columns = pairs("--map", mapping)
-        originals = Originals(inputs, found, run=memory, columns=columns, limit=limit, max_bad=most_bad)
+        with shown():
+            originals = Originals(inputs, found, run=memory, columns=columns, limit=limit, max_bad=most_bad)
         if dry_run:
             judging = opened.answerers([check or specs[0]])[0] if done.judge and done.judge.calls else None
             told = _estimated(originals, done, plan, opened.answerers(specs), judging=judging, share=wanted)
