@@ -30,6 +30,8 @@ def score(
     column_map: options.ColumnMap = None,
     limit: options.Limit = None,
     max_bad: options.MaxBad = "1%",
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
     max_failures: options.MaxFailures = "10%",
     allow_weak_sandbox: Annotated[
         bool, typer.Option("--allow-weak-sandbox", help="Let `code` run programs where no sandbox can be had.")
@@ -45,6 +47,7 @@ def score(
 
     A verdict is reached once: what the run knows is not judged again. `none` means it could not be judged, never 0.
     """
+    from gristmill.models.budget import Budget
     from gristmill.progress import shown
     from gristmill.run import Run
     from gristmill.score.named import scores as named
@@ -63,6 +66,7 @@ def score(
             max_bad=share("--max-bad", max_bad, zero=True),
             max_failures=share("--max-failures", max_failures, zero=True),
             strict_gold=strict_gold,
+            budget=Budget(max_cost, max_tokens_total) if max_cost is not None or max_tokens_total else None,
             force=force,
             say=say,
         )

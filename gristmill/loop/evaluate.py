@@ -74,7 +74,7 @@ def evaluate(
     """
     check_replaceable(out, "eval", force=force)
     started = time.monotonic()
-    stages, cache, built = Stages(say), Scores(run.path), suite.built()
+    stages, cache, built = Stages(say), Scores(run.path, budget), suite.built()
     by = solved or Solved(built[0].name, suite.least)
     if by.score not in (names := [score.name for score in built]):
         raise UsageError(f"--score {by.score}: the suite has no such score; allowed: {', '.join(names)}")

@@ -177,10 +177,13 @@ def ready(
     timeout: float | None = None,
     models: Path | None = None,
     batches: Batches | None = None,
+    charge_known: bool = True,
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
 
-    With `batches`, it answers what is in their ledger, and they get it filled. Its connections are closed when the
+    The budget is charged for answers that the ledger knew, too, unless `charge_known` is False (what asks the same
+    again and again, as the axes of a judge do). With `batches`, it answers what is in their ledger, and they get it
+    filled. Its connections are closed when the
     process ends, if `close` was not called before. Raises UsageError for a name that is none of those allowed, a limit
     of cost where no price is known, and for batches of what is no endpoint.
     """
@@ -198,9 +201,11 @@ def ready(
             model = Budgeted(model, budget)
         if limits:
             model = Limited(model, limits)
+        if budget and not charge_known:
+            model = Charged(model, budget, prices or Prices())
         if calls:
             model = Cached(model, calls)
-        if budget:
+        if budget and charge_known:
             model = Charged(model, budget, prices or Prices())
     if spec in known and known[spec].sampling:
         model = Sampled(model, known[spec].sampling)

@@ -69,7 +69,7 @@ def rollout_prompts(
     UsageError for what makes every call fail, and for no prompt at all.
     """
     check_replaceable(out, "rollout", force=force)
-    scores = Scores(run.path)
+    scores = Scores(run.path, budget)
     account = Account(reward.cached(scores), solved, form)
     asking = Asking(Tally(prices or {}), goal, budget)
     rows = asking.rows(candidates(prompts, [model], plan))
