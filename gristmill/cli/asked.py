@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gristmill.cli.values import share
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from gristmill.generate.accept import Step
+    from gristmill.generate.asking import Asking
     from gristmill.generate.estimate import Answerer
     from gristmill.models.budget import Budget, Prices
     from gristmill.models.calls import Calls
@@ -53,6 +57,13 @@ class Models:
         if (prices := prices_of(spec, entries(self.file), batch=bool(self.batches))) is not None:
             self.prices[model.name] = prices
         return model
+
+    def asking(self, max_failures: str, accept: int | None = None, steps: Sequence[Step] = ()) -> Asking:
+        """The account of a job's calls, which the flags bound; it knows the prices of models that are opened later, too."""
+        from gristmill.generate.asking import Asking, Goal
+
+        goal = Goal(accept, steps, share("--max-failures", max_failures, zero=True))
+        return Asking(goal, self.budget, self.prices)
 
     def answerers(self, specs: Sequence[str]) -> list[Answerer]:
         """What is known of models before they are asked."""

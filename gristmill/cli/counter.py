@@ -66,7 +66,6 @@ def counter(
 
     Rows that fail a check are written with the reason. An answer is paid for once; stopped or killed, start again.
     """
-    from gristmill.generate.pipeline import Goal
     from gristmill.loop.asks import asks_of
     from gristmill.loop.clusters_table import read_clusters
     from gristmill.loop.counter_files import Plan, counter_clusters
@@ -110,9 +109,7 @@ def counter(
             score=cached(found, Scores(run)) if found else None,
             checker=opened.open(verify_with) if verify_with else None,
             against=against or (),
-            goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-            budget=budget,
-            prices=opened.prices,
+            asking=opened.asking(max_failures),
             force=force,
             say=say,
         )

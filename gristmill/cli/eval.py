@@ -10,7 +10,7 @@ import typer
 
 from gristmill.cli import options
 from gristmill.cli.asked import Models, account
-from gristmill.cli.values import share, solved_by
+from gristmill.cli.values import solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def eval_command(
     With a suite, its items are put to MODEL and registered in the run, whose filters keep data clean of them. Without,
     the inputs are evaluated rows, or logs of Inspect, lm-evaluation-harness, TRL, verl or OpenAI-style batches.
     """
-    from gristmill.generate.pipeline import Goal
     from gristmill.loop.accuracy import summarised
     from gristmill.loop.compare import compared
     from gristmill.loop.evals import read_evals
@@ -93,9 +92,7 @@ def eval_command(
                 solved=by,
                 seed=seed,
                 limit=limit,
-                goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-                budget=asked.budget,
-                prices=asked.prices,
+                asking=asked.asking(max_failures),
                 force=force,
                 say=say,
             )

@@ -11,7 +11,7 @@ import typer
 
 from gristmill.cli import options
 from gristmill.cli.asked import Models, account, expected
-from gristmill.cli.values import ladder, sampling_fields, share
+from gristmill.cli.values import ladder, sampling_fields
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def generate(
     An answer is paid for once: what the run knows is not asked again. Stopped or killed, start the same again.
     """
     from gristmill.generate.accept import passing
-    from gristmill.generate.pipeline import Goal, generate_rows
+    from gristmill.generate.pipeline import generate_rows
     from gristmill.generate.sample import First, Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
@@ -85,7 +85,6 @@ def generate(
         seed=seed,
         together=together,
     )
-    goal = Goal(accept, [passing(each) for each in where or ()], share("--max-failures", max_failures, zero=True))
     budget = Budget(max_cost, max_tokens_total)
     if out is None and not (preview or dry_run):
         raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
@@ -96,6 +95,7 @@ def generate(
     batch = batch and not preview  # a preview is asked for at once
     known = Calls(run, batch=batch)
     with Models(known, budget, concurrency=concurrency, timeout=timeout, file=models, batch=batch) as opened:
+        asking = opened.asking(max_failures, accept, [passing(each) for each in where or ()])
         if dry_run:
             with shown():
                 told = {"batch": batch, **_estimated(found, opened.answerers(model), plan, limit)}
@@ -117,9 +117,7 @@ def generate(
                 out,
                 plan,
                 run=Run(run),
-                goal=goal,
-                budget=budget,
-                prices=opened.prices,
+                asking=asking,
                 batches=opened.batches,
                 source=source,
                 force=force,

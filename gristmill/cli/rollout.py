@@ -11,7 +11,7 @@ import typer
 
 from gristmill.cli import options
 from gristmill.cli.asked import Models
-from gristmill.cli.values import pairs, share, solved_by
+from gristmill.cli.values import pairs, solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def rollout(
 
     Nothing is asked or judged twice: what the run knows is taken from there.
     """
-    from gristmill.generate.pipeline import Goal
     from gristmill.generate.sample import Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
@@ -104,9 +103,7 @@ def rollout(
                 run=Run(run),
                 solved=counted,
                 form=form,
-                goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-                budget=budget,
-                prices=opened.prices,
+                asking=opened.asking(max_failures),
                 source=inputs[0],
                 force=force,
                 say=say,

@@ -82,7 +82,6 @@ def transform(
     """
     from gristmill.generate.op_file import op_of
     from gristmill.generate.originals import Originals
-    from gristmill.generate.pipeline import Goal
     from gristmill.generate.sample import Plan
     from gristmill.generate.transform import Transform
     from gristmill.generate.transform_pipeline import transform_rows
@@ -101,7 +100,6 @@ def transform(
         sampling={**found.sampling, **sampling_fields(sampling), **limited},
         seed=seed,
     )
-    goal = Goal(max_failures=share("--max-failures", max_failures, zero=True))
     wanted = None if reason_share is None else share("--reason-share", reason_share, zero=True)
     most_bad = share("--max-bad", max_bad, zero=True)
     plain = Transform(found, style or [], to, seed, keep_original=keep_original)
@@ -113,6 +111,7 @@ def transform(
         raise UsageError(f"-m: {found.name} asks a model; name one")
     budget, memory = Budget(max_cost, max_tokens_total), Run(run)
     with Models(Calls(run), budget, concurrency=concurrency, timeout=timeout, file=models) as opened:
+        asking = opened.asking(max_failures)
         asked = [opened.open(spec) for spec in specs]
         done = replace(plain, judge=_judge(found, check, verify, asked, opened, memory))
         columns = pairs("--map", mapping)
@@ -135,10 +134,8 @@ def transform(
                 out,
                 plan,
                 run=memory,
-                goal=goal,
+                asking=asking,
                 reason_share=wanted,
-                budget=budget,
-                prices=opened.prices,
                 source=inputs,
                 force=force,
                 say=say,

@@ -24,14 +24,12 @@ from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.filter.ngrams import Index
+from gristmill.generate.asking import Asking, Made
 from gristmill.generate.judged import Verified, drop
-from gristmill.generate.pipeline import Asking, Goal, Made
-from gristmill.generate.tally import Tally
 from gristmill.loop.asks import KINDS, Ask
 from gristmill.loop.clusters_table import UNCLUSTERED
 from gristmill.loop.counter import Done, Seed, Seen, Target, Task, asked_of, done, marks, result_of, target_of, verify
 from gristmill.loop.counter_inputs import index_of, mark_leaks, mined_from, replayed, rows_made, suites
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.drive import finished
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
@@ -122,9 +120,7 @@ def counter_clusters(
     score: Score | None = None,
     checker: Model | None = None,
     against: Sequence[str] = (),
-    goal: Goal = Goal(),  # noqa: B008  frozen
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
+    asking: Asking | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -146,7 +142,7 @@ def counter_clusters(
     files, evals = suites(against, run), mined_from(path, run)
     making = _Making(clusters, index_of(files, evals, clusters), score)
     targets = [target_of(cluster, plan.seed) for cluster in chosen]
-    asking = Asking(Tally(prices or {}), goal, budget)
+    asking = asking or Asking()
     stages.begin("counter", plan.n * len(chosen))
     if plan.made_by is not None:
         _by_function(targets, plan, making)

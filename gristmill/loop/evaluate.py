@@ -19,14 +19,12 @@ from gristmill import __version__
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import Refused, UsageError
-from gristmill.generate.pipeline import Asking, Goal
+from gristmill.generate.asking import Asking
 from gristmill.generate.sample import Plan, candidates
-from gristmill.generate.tally import Tally
 from gristmill.loop.accuracy import summarised
 from gristmill.loop.evals import SUITE, Evals
 from gristmill.loop.logs.rows import Row
 from gristmill.loop.suite import Suite, items_of, register
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
@@ -43,8 +41,6 @@ TOGETHER = 1_024
 HEAVY = {"prompt", "response", "reasoning", "tools", "reference"}
 """Columns that a summary does not need."""
 
-DONE = Goal()
-
 
 def evaluate(
     suite: Suite,
@@ -57,9 +53,7 @@ def evaluate(
     solved: Solved | None = None,
     seed: int | None = 0,
     limit: int | None = None,
-    goal: Goal = DONE,
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
+    asking: Asking | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -73,8 +67,8 @@ def evaluate(
     fit its items.
     """
     check_replaceable(out, "eval", force=force)
-    started = time.monotonic()
-    stages, cache, built = Stages(say), Scores(run.path, budget), suite.built()
+    started, asking = time.monotonic(), asking or Asking()
+    stages, cache, built = Stages(say), Scores(run.path, asking.budget), suite.built()
     by = solved or Solved(built[0].name, suite.least)
     if by.score not in (names := [score.name for score in built]):
         raise UsageError(f"--score {by.score}: the suite has no such score; allowed: {', '.join(names)}")
@@ -82,7 +76,6 @@ def evaluate(
     _check_slices(suite, items)
     register(run, suite, items)
     plan = Plan(n=samples or suite.samples, sampling={**suite.sampling, **(sampling or {})}, seed=seed)
-    asking = Asking(Tally(prices or {}), goal, budget)
     rows = asking.rows(candidates(items[:limit], [model], plan))
     if (first := next(rows, None)) is None:
         raise asking.stop or UsageError(f"suite {suite.name}: no item was asked")
@@ -116,7 +109,7 @@ def evaluate(
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
     stop = asking.ended(len(light), None, out)
-    if failed := next((each for each in verdicts if each.failed > goal.max_failures * len(light)), None):
+    if failed := next((each for each in verdicts if each.failed > asking.goal.max_failures * len(light)), None):
         stop = stop or Refused(
             f"score {failed.score.name}: {failed.failed:,} of {len(light):,} rows have no verdict for an error; first: "
             f"{failed.first_error}; the rows are in {out}"

@@ -22,10 +22,8 @@ from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.files import BAD, ORDER, batches, check_bad
-from gristmill.generate.pipeline import Asking, Goal
+from gristmill.generate.asking import Asking
 from gristmill.generate.sample import Plan, candidates
-from gristmill.generate.tally import Tally
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
@@ -42,7 +40,6 @@ TOGETHER = 1_024
 """Rows that are judged at once, in whole groups."""
 
 EIGHT = Plan(n=8)
-DONE = Goal()
 
 
 def rollout_prompts(
@@ -55,9 +52,7 @@ def rollout_prompts(
     run: Run,
     solved: Solved | None = None,
     form: Form = "grpo",
-    goal: Goal = DONE,
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
+    asking: Asking | None = None,
     source: str = "",
     force: bool = False,
     say: Callable[[str], None] | None = None,
@@ -69,9 +64,9 @@ def rollout_prompts(
     UsageError for what makes every call fail, and for no prompt at all.
     """
     check_replaceable(out, "rollout", force=force)
-    scores = Scores(run.path, budget)
+    asking = asking or Asking()
+    scores = Scores(run.path, asking.budget)
     account = Account(reward.cached(scores), solved, form)
-    asking = Asking(Tally(prices or {}), goal, budget)
     rows = asking.rows(candidates(prompts, [model], plan))
     first = next(rows, None)
     if first is None:
