@@ -59,7 +59,7 @@ class Models:
         return model
 
     def asking(self, max_failures: str, accept: int | None = None, steps: Sequence[Step] = ()) -> Asking:
-        """The account of a job's calls, which the flags bound; it knows the prices of models that are opened later, too."""
+        """The account of a job's calls, which the flags bound, with prices of models opened later."""
         from gristmill.generate.asking import Asking, Goal
 
         goal = Goal(accept, steps, share("--max-failures", max_failures, zero=True))

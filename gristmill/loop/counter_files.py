@@ -102,6 +102,14 @@ class _Making:
             self.seen.mark(row)
         self.rows += made
 
+    def in_order(self) -> list[Row]:
+        """All rows by cluster, kind and number; what no score has verified is for people to look at."""
+        rows = [row for _, row in sorted(self.rows, key=lambda pair: pair[0])]
+        for row in rows:
+            if self.score is None and row.get("drop_rule") is None:
+                row["flag_review"] = "answer"
+        return rows
+
     def kept(self, cluster: int, kind: int) -> list[Row]:
         """The kept rows of a cluster and kind."""
         return [row for place, row in self.rows if place[:2] == (cluster, kind) and row.get("drop_rule") is None]
@@ -150,14 +158,11 @@ def counter_clusters(
         assert model is not None
         verified = Verified(score, checker or model) if score else None
         _by_model(targets, plan, making, asking, partial(_work, asks, model, plan, verified), verified)
-    rows = [row for _, row in sorted(making.rows, key=lambda pair: pair[0])]
-    for row in rows:
-        if score is None and row.get("drop_rule") is None:
-            row["flag_review"] = "answer"
-    kept = sum(row.get("drop_rule") is None for row in rows)
+    made = making.in_order()
+    kept = sum(row.get("drop_rule") is None for row in made)
     wanted = round(kept * plan.replay_share / (1 - plan.replay_share)) if plan.replay else 0
     old = replayed(plan.replay, wanted, making.index, seed=plan.seed) if wanted else []
-    rows += old
+    rows = made + old
     stages.end(f"{len(rows):>11,} rows", asking.tally.note())
     stop = asking.ended(len(rows), None, out)
     summary = _summary(chosen, plan, making, old, wanted) | {

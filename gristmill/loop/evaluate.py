@@ -33,7 +33,7 @@ from gristmill.rollout.groups import Solved
 from gristmill.run import Run, peak_rss_mb
 from gristmill.score.cache import Scores, cached
 from gristmill.score.pipeline import Tally as Verdicts
-from gristmill.score.score import Item
+from gristmill.score.score import Item, Score
 
 TOGETHER = 1_024
 """Rows that are scored at once."""
@@ -80,21 +80,11 @@ def evaluate(
     if (first := next(rows, None)) is None:
         raise asking.stop or UsageError(f"suite {suite.name}: no item was asked")
     verdicts = [Verdicts(score) for score in built]
-    ready = [cached(score, cache) for score in built]
-
-    def scored() -> Iterator[Row]:
-        for part in _parts(chain([first], rows)):
-            judged = [_item(row) for row in part]
-            for score, tally in zip(ready, verdicts, strict=True):
-                for row, verdict in zip(part, tally.add(score, judged), strict=True):
-                    for name, value in verdict._asdict().items():
-                        row[f"{'score' if name == 'value' else name}_{score.name}"] = value
-            yield from part
-
+    scored = _scored(chain([first], rows), [cached(score, cache) for score in built], verdicts)
     names.sort(key=lambda name: name != by.score)
     params = {"suite": suite.name, "model": model.name, "samples": plan.n, "sampling": dict(plan.sampling)}
     stages.begin("eval")
-    light = write_evals(scored(), items[0], names, suite.slices, out, run=run, params=params, least=by.least)
+    light = write_evals(scored, items[0], names, suite.slices, out, run=run, params=params, least=by.least)
     stages.end(f"{len(light):>11,} rows", asking.tally.note())
     found = Evals(light, tuple(suite.slices), tuple(names), by.least)
     summary: dict[str, Any] = {
@@ -160,9 +150,15 @@ def _check_slices(suite: Suite, items: Sequence[Row]) -> None:
         raise UsageError(f"suite {suite.name}: slice {missing}: no item has it; allowed: {allowed}")
 
 
-def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _scored(rows: Iterator[Row], scores: Sequence[Score], verdicts: Sequence[Verdicts]) -> Iterator[Row]:
+    """The rows with the columns of each score, which `verdicts` counts."""
     while part := list(islice(rows, TOGETHER)):
-        yield part
+        judged = [_item(row) for row in part]
+        for score, tally in zip(scores, verdicts, strict=True):
+            for row, verdict in zip(part, tally.add(score, judged), strict=True):
+                for name, value in verdict._asdict().items():
+                    row[f"{'score' if name == 'value' else name}_{score.name}"] = value
+        yield from part
 
 
 def _item(row: Mapping[str, Any]) -> Item:

@@ -9,7 +9,7 @@ Not covered: rows whose score is too low (`gristmill filter --min`), what a scor
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,27 +87,20 @@ def score_files(
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     _check_kind(kind, scores)
     tallies = [Tally(score) for score in scores]
-    bad = BadRows()
-    copies: Counter[str] = Counter()
+    bad, written = BadRows(), _schema(schema, names)
     rows, stop = 0, None
     with space_wanted("the output", out), beside(out) as partial:
         stages.begin("score")
-        with Writer(partial / out.name, _schema(schema, names)) as writer:
-            for batch in read:
-                good = bad.set_aside(batch)
-                table = with_copies(pa.Table.from_batches([good]), copies)
-                items = items_of(good)
-                try:
-                    for score, tally in zip(ready, tallies, strict=True):
-                        table = _with_verdicts(table, score.name, tally.add(score, items))
-                except Refused as refusal:
-                    if not rows:
-                        raise
-                    stop = Refused(f"{refusal}; {rows:,} rows are in {out}")
-                    break
-                writer.write(table.select(_schema(schema, names).names))
-                rows += len(items)
-                progress.advance(len(items))
+        with Writer(partial / out.name, written) as writer:
+            try:
+                for table in _scored(map(bad.set_aside, read), ready, tallies):
+                    writer.write(table.select(written.names))
+                    rows += len(table)
+                    progress.advance(len(table))
+            except Refused as refusal:
+                if not rows:
+                    raise
+                stop = Refused(f"{refusal}; {rows:,} rows are in {out}")
         check_bad(bad.count, rows + bad.count, max_bad, first=bad.first[0] if bad.first else None)
         stages.end(f"{rows:>11,} rows")
         summary: dict[str, Any] = {
@@ -130,6 +123,17 @@ def score_files(
             f"--max-failures {max_failures:.0%}; first: {failed.first_error}; the rows are in {out}"
         )
     return summary
+
+
+def _scored(read: Iterable[pa.RecordBatch], scores: Sequence[Score], tallies: Sequence["Tally"]) -> Iterator[pa.Table]:
+    """The batches with the columns of each score."""
+    copies: Counter[str] = Counter()
+    for batch in read:
+        table = with_copies(pa.Table.from_batches([batch]), copies)
+        items = items_of(batch)
+        for score, tally in zip(scores, tallies, strict=True):
+            table = _with_verdicts(table, score.name, tally.add(score, items))
+        yield table
 
 
 def _calibrated(summary: dict[str, Any], score: Score, run: Run) -> dict[str, Any]:

@@ -76,13 +76,7 @@ def train(
         started = time.monotonic()
         stages.begin(settings.method)
         with beside(out) as partial:
-            if settings.command:
-                facts = run_command(settings.command, data=data, model=base, out=work / "out", work=work)
-                shutil.copytree(work / "out", partial, dirs_exist_ok=True)
-            else:
-                from gristmill.train.trl import train_with_trl
-
-                facts = train_with_trl(settings, data=data, model=base, out=partial, work=work, reward=reward, run=run)
+            facts = _trained(settings, data=data, model=base, out=partial, work=work, reward=reward, run=run)
             record = {
                 "gristmill": __version__,
                 "method": settings.method,
@@ -108,6 +102,19 @@ def train(
         stages.end(f"{facts['steps'] or '':>11} steps" if "steps" in facts else "")
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "again": False, "warnings": [warning] if warning else []}
+
+
+def _trained(
+    settings: Settings, *, data: Path, model: Path, out: Path, work: Path, reward: Reward | None, run: Run
+) -> dict[str, Any]:
+    """Train into `out`, by the user's command or by TRL; what there is to tell of it."""
+    if not settings.command:
+        from gristmill.train.trl import train_with_trl
+
+        return train_with_trl(settings, data=data, model=model, out=out, work=work, reward=reward, run=run)
+    facts = run_command(settings.command, data=data, model=model, out=work / "out", work=work)
+    shutil.copytree(work / "out", out, dirs_exist_ok=True)
+    return facts
 
 
 def base_of(model: str) -> Path:
