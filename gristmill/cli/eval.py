@@ -69,7 +69,7 @@ def eval_command(
     from gristmill.progress import shown
     from gristmill.run import Run
 
-    by = solved_by(score) if score else None
+    by = solved_by(score, "--score") if score else None
     is_suite = inputs[0].endswith((".yaml", ".yml"))
     if is_suite and (len(inputs) > 1 or model is None or out is None):
         raise UsageError(f"eval {inputs[0]}: a suite alone, with -m MODEL and -o OUT.parquet")

@@ -75,7 +75,7 @@ def gate_command(
     if out:  # before the look is taken
         _check_out(out, force=force)
     memory = Run(run)
-    by = solved_by(score) if score else None
+    by = solved_by(score, "--score") if score else None
     told = gate(read_evals(base), read_evals(candidate), terms, run=memory, solved=by, slices=slices)
     told = {"baseline": base, "candidate": candidate, **told}
     if out:

@@ -64,7 +64,7 @@ def sampling_fields(values: list[str] | None) -> dict[str, Any]:
     return fields
 
 
-def solved_by(text: str) -> Solved:
+def solved_by(text: str, flag: str = "--solved") -> Solved:
     """What `SCORE[>=X]` says; X is 1 if left out."""
     from gristmill.rollout.groups import Solved
 
@@ -72,4 +72,4 @@ def solved_by(text: str) -> Solved:
     try:
         return Solved(name.strip(), float(least)) if least else Solved(name.strip())
     except ValueError:
-        raise UsageError(f"--solved {text}: write SCORE, or SCORE>=NUMBER") from None
+        raise UsageError(f"{flag} {text}: write SCORE, or SCORE>=NUMBER") from None

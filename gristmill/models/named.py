@@ -181,11 +181,10 @@ def ready(
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
 
-    The budget is charged for answers that the ledger knew, too, unless `charge_known` is False (what asks the same
-    again and again, as the axes of a judge do). With `batches`, it answers what is in their ledger, and they get it
-    filled. Its connections are closed when the
-    process ends, if `close` was not called before. Raises UsageError for a name that is none of those allowed, a limit
-    of cost where no price is known, and for batches of what is no endpoint.
+    The budget is charged for answers that the ledger knew, too, unless `charge_known` is False (for what asks the same
+    again, as the axes of a judge do). With `batches`, it answers what is in their ledger, and they get it filled. Its
+    connections are closed when the process ends, if `close` was not called before. Raises UsageError for a name that is
+    none of those allowed, a limit of cost where no price is known, and for batches of what is no endpoint.
     """
     known = entries(models)
     model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
