@@ -137,8 +137,8 @@ def end() -> None:
         _now = None
 
 
-def phase(unit: str, total: int) -> None:
-    """The stage under way turns to `total` of something else: its count and rate begin anew."""
+def phase(unit: str, total: int | None) -> None:
+    """The stage under way turns to something else, `total` of it if that is known: its count and rate begin anew."""
     with _lock:
         if _now:
             _now.phase(unit, total)
@@ -173,14 +173,17 @@ def line() -> str:
 
 
 @contextmanager
-def step(name: str) -> Iterator[None]:
-    """A step as a stage of its own, unless it is part of one that is under way."""
+def step(name: str, total: int | None = None, *, unit: str = "rows") -> Iterator[Callable[[int], None]]:
+    """A step as a stage of its own, unless it is part of one that is under way. Gives what counts its `unit`s, which
+    as a part of another stage are not counted."""
     if _now is not None:
-        yield
+        yield lambda _: None
         return
-    begin(name)
+    begin(name, total)
+    if unit != "rows":
+        phase(unit, total)
     try:
-        yield
+        yield advance
     finally:
         end()
 

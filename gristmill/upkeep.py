@@ -24,14 +24,29 @@ _NEEDED = {
 }
 
 
+class Damage(NamedTuple):
+    """A file that is not what was written."""
+
+    of: str
+    """The step with the beginning of its key, or the output."""
+    path: str
+    expected: str
+    """What was written down of it: bytes, hash, or the id that a row's content has."""
+    found: str
+    mend: str
+    """What to do."""
+
+    def __str__(self) -> str:
+        return f"{self.of}: {self.path}: expected {self.expected}, found {self.found}; {self.mend}"
+
+
 class Verified(NamedTuple):
     """What was looked at, and what differs from what was written down."""
 
     files: int
     bytes: int
     ids: int
-    damaged: list[str]
-    """One line each: the step or output, the file, what differs."""
+    damaged: list[Damage]
     gone: list[str]
     """Registered outputs that are no longer there; no damage."""
 
@@ -51,18 +66,21 @@ def verify(directory: Path, ledger: Ledger) -> Verified:
     Ids are derived in tables with `id`, `prompt` and the columns of their kind; a row whose text was masked keeps the
     id it had before and is left out.
     """
-    damaged: list[str] = []
+    damaged: list[Damage] = []
     files = size = ids = 0
     places = [
         (f"step {step.name} {step.key[:8]}", directory / step.path, ledger.files(step.key))
         for step in ledger.steps()
         if step.pruned is None
     ]
+    mends = [f"delete {where}, and run again what made it" for _, where, _ in places]
     outputs = newest(ledger.outputs())
-    places += [(f"output {output.name}", Path(output.path), output.files) for output in outputs if _is_there(output)]
-    for name, where, stored in places:
+    there = [output for output in outputs if _is_there(output)]
+    places += [(f"output {output.name}", Path(output.path), output.files) for output in there]
+    mends += ["run again what wrote it"] * len(there)
+    for (name, where, stored), mend in zip(places, mends, strict=True):
         problems, checked = _differing(where, stored)
-        damaged += [f"{name}: {problem}" for problem in problems]
+        damaged += [Damage(name, str(path), expected, found, mend) for path, expected, found in problems]
         files, size, ids = files + len(stored), size + sum(each[1] for each in stored), ids + checked
     return Verified(files, size, ids, damaged, [output.path for output in outputs if not _is_there(output)])
 
@@ -76,28 +94,30 @@ def _is_there(output: Output) -> bool:
     return Path(output.path).exists()
 
 
-def _differing(where: Path, stored: Sequence[Stored]) -> tuple[list[str], int]:
-    """What differs in the files of a step or output, and how many ids were derived."""
-    problems, ids = [], 0
+def _differing(where: Path, stored: Sequence[Stored]) -> tuple[list[tuple[Path, str, str]], int]:
+    """The files of a step or output that differ, with what was expected and found, and how many ids were derived."""
+    problems: list[tuple[Path, str, str]] = []
+    ids = 0
     for name, size, hashed in stored:
         path = where / name
         if not path.is_file():
-            problems.append(f"{path} is missing")
+            problems.append((path, f"a file of {size:,} bytes", "none"))
         elif path.stat().st_size != size:
-            problems.append(f"{path} has {path.stat().st_size:,} bytes, {size:,} were written")
-        elif file_hash(path) != hashed:
-            problems.append(f"{path} is not what was written: its hash differs")
+            problems.append((path, f"{size:,} bytes", f"{path.stat().st_size:,}"))
+        elif (now := file_hash(path)) != hashed:
+            problems.append((path, f"the hash {hashed}", now))
         elif path.suffix == ".parquet":
             wrong, checked = wrong_ids(path)
-            problems += (
-                [f"{path}: the content of {len(wrong):,} rows has another id, first {wrong[0]}"] if wrong else []
-            )
+            if wrong:
+                (stored_id, derived), count = wrong[0], len(wrong)
+                problems.append((path, f"the id {derived}, from a row's content", f"{stored_id} ({count:,} such rows)"))
             ids += checked
     return problems, ids
 
 
-def wrong_ids(path: Path) -> tuple[list[str], int]:
-    """The ids in a Parquet file that are not those of their rows, and how many were looked at."""
+def wrong_ids(path: Path) -> tuple[list[tuple[str, str]], int]:
+    """The ids in a Parquet file that are not those of their rows, each with the one that is, and how many were looked
+    at."""
     schema = pq.read_schema(path)
     names = set(schema.names)
     if not {"id", "prompt"} <= names or schema.field("prompt").type != MESSAGES:
@@ -112,7 +132,7 @@ def wrong_ids(path: Path) -> tuple[list[str], int]:
             rows = batch.filter(pc.and_(pc.is_valid(batch["id"]), pc.is_valid(batch["prompt"])))
             if "flag_masked" in names:
                 rows = rows.filter(pc.is_null(rows["flag_masked"]))
-            wrong += [row["id"] for row in rows.to_pylist() if row_id(kind, row) != row["id"]]
+            wrong += [(row["id"], derived) for row in rows.to_pylist() if (derived := row_id(kind, row)) != row["id"]]
             checked += len(rows)
     return wrong, checked
 

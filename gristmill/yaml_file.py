@@ -8,7 +8,7 @@ A key that is given twice is an error, as is text that no row may hold: a NUL ch
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -60,17 +60,71 @@ def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
-def read_as(kind: type[Checked], path: str | Path, what: str) -> Checked:
-    """What a file holds, checked by a pydantic model; raises UsageError with the first thing that is wrong in it."""
-    content = read_yaml(path, what)
+def read_as(kind: type[Checked], path: str | Path, what: str, *, shown: str | None = None) -> Checked:
+    """What a file holds, checked by a pydantic model; errors call the file `shown`, if given, instead of its path.
+
+    Raises UsageError with the first thing that is wrong in it.
+    """
+    return checked(kind, read_yaml(path, what), shown or str(path), what)
+
+
+def checked(kind: type[Checked], content: Mapping[str, Any], where: str, what: str) -> Checked:
+    """Plain values as a pydantic model. Raises UsageError naming `where`, the place in it, the value and what is
+    allowed; an entry of a list is named by its number and, where it has one, its `name` or `alias`."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
+        place = _place(first["loc"], content, missing=first["type"] == "missing") or "the file"
         if first["type"] == "extra_forbidden":
-            raise UsageError(f"{path}: {place}: unknown key; it must be {what}") from error
-        raise UsageError(f"{path}: {place}: {first['msg']} (got {str(first['input'])[:60]!r})") from error
+            allowed = _allowed(kind, first["loc"])
+            hint = f"allowed are {', '.join(allowed)}" if allowed else f"it must be {what}"
+            raise UsageError(f"{where}: {place}: unknown key; {hint}") from error
+        if first["type"] == "missing":
+            raise UsageError(f"{where}: {place}: missing in {what}") from error
+        said = first["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], Mapping) else f" (got {_short(first['input'])})"
+        raise UsageError(f"{where}: {place}: {said}{got}") from error
+
+
+def _place(loc: tuple[int | str, ...], content: Any, *, missing: bool) -> str:
+    """Where a value stands, without what pydantic adds to say which member of a union it tried."""
+    words: list[str] = []
+    for number, part in enumerate(loc):
+        if isinstance(content, Mapping) and part in content:
+            content = content[part]
+            words.append(str(part))
+        elif isinstance(content, list) and isinstance(part, int) and part < len(content):
+            content = content[part]
+            name = content.get("name", content.get("alias")) if isinstance(content, Mapping) else None
+            words.append(f"{part} ({name})" if isinstance(name, str) else str(part))
+        elif missing and number == len(loc) - 1:
+            words.append(str(part))
+    return ".".join(words)
+
+
+def _allowed(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the model that has no such key; none where it could be one of several."""
+    for part in loc[:-1]:
+        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+        if part in fields:
+            found = _models(fields[str(part)].annotation)
+            if len(found) != 1:
+                return []
+            kind = found[0]
+    return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models in an annotation such as `dict[str, Entry] | None`."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [found for each in get_args(annotation) for found in _models(each)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _problem(error: Exception) -> str:

@@ -117,6 +117,18 @@ def real(name: str) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, file)
 
 
+def test_a_report_has_every_coefficient() -> None:
+    a, b = list("AAAABBBT"), list("AAABBBBA")
+    words = {"A": "A", "B": "B", "T": "tie"}
+    found = compare([words[x] for x in a], {"p": [words[x] for x in b]})["with_people"]
+    table = crossed(a, b)
+    assert (found["kappa"], found["pi"], found["ac1"]) == (cohen(table), scott(table), ac1(table))
+    # Fleiss' kappa of two raters is Scott's pi; an item that one of them left out does not count.
+    two = {"p": [*(words[x] for x in a), "A"], "q": [*(words[x] for x in b), None]}
+    assert compare(["A"] * 9, two)["people"]["fleiss"] == pytest.approx(scott(table))
+    assert compare(["A", "B", "A"], {"p": ["A", "B", "B"]})["people"]["fleiss"] is None
+
+
 def test_pandalms_people_and_judges() -> None:
     rows = list(real("pandalm_human3/pandalm_testset.jsonl.gz"))
     people = {f"p{n}": [row[f"annotator{n}"] for row in rows] for n in (1, 2, 3)}

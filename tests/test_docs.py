@@ -32,6 +32,12 @@ def test_no_page_names_a_flag_that_is_not(page):
     assert {flag for line in shown for flag in re.findall(r"(?<!\S)--[a-z-]+", line)} <= known
 
 
+def test_make_bench_runs_every_bench():
+    there = {path.stem for path in (ROOT / "bench").glob("*.py") if '__name__ == "__main__"' in path.read_text()}
+    listed = set(re.findall(r'^    "(\w+)": ', (ROOT / "bench" / "all.py").read_text(), re.MULTILINE))
+    assert listed == there - {"all", "demo_data"}  # which makes the data that are shipped
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_links_between_pages_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

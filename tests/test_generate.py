@@ -11,7 +11,8 @@ import pytest
 
 from gristmill.cli.main import run as cli
 from gristmill.errors import BadInput, Refused, UsageError
-from gristmill.generate.pipeline import Goal, generate_rows
+from gristmill.generate.asking import Asking, Goal
+from gristmill.generate.pipeline import generate_rows
 from gristmill.generate.sample import Plan
 from gristmill.generate.templates import prompt_source
 from gristmill.models.calls import Calls
@@ -74,7 +75,7 @@ def test_a_template_that_runs_out_leaves_its_rows(tmp_path: Path, fake: Path, mo
     assert len(rows) == 100
 
     with pytest.raises(Refused, match="100 rows are in"):  # the goal is out of reach too
-        generate_rows(source, [Fake(fake)], out, Plan(), run=Run(tmp_path / "run"), goal=Goal(accept=120))
+        generate_rows(source, [Fake(fake)], out, Plan(), run=Run(tmp_path / "run"), asking=Asking(Goal(accept=120)))
     assert pq.read_table(out).num_rows == 100
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
+from gristmill.models.budget import Budget
+from gristmill.models.calls import Calls
 from gristmill.models.protocol import Choice
 from gristmill.run import Run
 from gristmill.score.cache import Scores, cached
@@ -257,3 +259,41 @@ def test_samples_are_not_compared(place: Path) -> None:
     spec = judge(place, "better", kind="pairwise", model="fake:longer.yaml")
     with pytest.raises(UsageError, match="it judges preference rows"):
         score_files(str(place / "rows.jsonl"), scores(spec), place / "o.parquet", run=Run(place / "run"))
+
+
+def test_a_judge_spends_no_more_than_its_budget_and_goes_on_from_there(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("gristmill.files.BATCH_ROWS", 10)
+    rows = [{"prompt": f"{n}+1?", "response": f"{n + 1}"} for n in range(40)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    axes = {"clarity": {"ask": "Clear?"}, "tone": {"ask": "Kind?"}}
+    spec = judge(place, kind="rubric", axes=axes, model=f"fake:{place / 'both.yaml'}")
+    Path("both.yaml").write_text('replies: [{default: "Mm.\\nclarity: 4\\ntone: 3"}]')
+    asked = ["score", "rows.jsonl", "--with", spec, "-o", "out.parquet", "--json"]
+
+    def scored(*more: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            command([*asked, *more])
+        return int(end.value.code or 0), capsys.readouterr().err
+
+    with pytest.raises(SystemExit):
+        command(["score", "rows.jsonl", "--with", spec, "-o", "whole.parquet", "--run", "other", "--limit", "1"])
+    one = Calls("other").used()[0]
+    each = one.tokens_in + one.tokens_out
+    code, err = scored("--max-tokens-total", str(25 * each))
+    assert code == 1 and "--max-tokens-total" in err and "20 rows are in out.parquet" in err
+    assert pq.read_table("out.parquet")["score_tone"].to_pylist() == [3.0] * 20
+    sent = Calls("gristmill-run").used()[0].sent
+    assert 24 <= sent <= 28  # two axes, one question
+    assert scored("--max-tokens-total", str(25 * each))[0] == 0  # what is known costs nothing
+    assert pq.read_table("out.parquet").num_rows == 40 and Calls("gristmill-run").used()[0].sent == 40
+
+
+def test_a_limit_of_cost_needs_a_price(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    Path("rows.jsonl").write_text('{"prompt": "1+1?", "response": "2"}\n')
+    spec = judge(place, kind="rubric", axes={"clarity": {"ask": "Clear?"}}, model="http://localhost:9/v1#m")
+    with pytest.raises(UsageError, match="--max-cost: no prices for m"):
+        score_files("rows.jsonl", scores(spec), Path("out.parquet"), run=Run("r"), budget=Budget(1.0))

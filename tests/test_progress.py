@@ -14,6 +14,8 @@ import pytest
 from pyarrow import csv
 
 from gristmill import progress, read
+from gristmill.formats import raw_records
+from gristmill.generate.prompt_table import PromptTable
 from gristmill.progress import Stage, duration
 from tests.test_cli import gristmill
 from tests.test_filter import pile, write
@@ -107,12 +109,34 @@ def test_nothing_is_counted_without_a_stage_and_a_step_is_one_unless_it_is_part_
     progress.end()
     progress.advance(5)
     assert progress.line() == ""
-    with progress.step("alone"):
-        progress.advance(5)
-        assert progress.line().startswith("alone")
-        with progress.step("part"):
-            assert progress.line().startswith("alone")
+    with progress.step("alone") as counted:
+        counted(5)
+        assert progress.line().startswith("alone") and " 5 rows" in progress.line()
+        with progress.step("part") as counted:
+            counted(7)
+            assert progress.line().startswith("alone") and " 5 rows" in progress.line()
     assert progress.line() == ""
+    with progress.step("alone", 4, unit="files") as counted:
+        counted(1)
+        assert " 1 of 4 files" in progress.line()
+
+
+def test_prompts_that_are_being_read_are_seen_at_once(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
+    seen = []
+
+    def watched(file):
+        for record in raw_records(file):
+            seen.append(progress.line())
+            yield record
+
+    monkeypatch.setattr("gristmill.generate.prompt_table.raw_records", watched)
+    table = PromptTable(str(tmp_path))
+    opened = len(seen)
+    assert seen[0].split()[:4] == ["opening", "2", "files", "0"] and "1 of 2 files" in seen[-1]
+    assert table.count().rows == 4
+    assert seen[opened].startswith("reading") and " 3 rows" in seen[-1]
 
 
 STAGE = re.compile(r"[a-z][a-z +-]{13} {0,10}[\d,]+ rows( {2} *[\d,]+ dropped| {19}) {2,}\d+\.\d s( {2}0 bad rows)?")

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
 from gristmill.rollout.advantages import advantages, gdpo, is_dead
-from gristmill.rollout.groups import component_report
-from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, wilson
+from gristmill.rollout.groups import by_component, component_report, kind_of
+from gristmill.rollout.pass_rate import band, dead_share, expected_dead_share, offers, rate_of
 from gristmill.score.normalize import normalized
 from gristmill.score.reward import Component, Reward, read_reward
 from gristmill.score.reward_search import search
@@ -53,6 +53,22 @@ def test_a_group_without_differences_is_dead(rewards: list[float | None]) -> Non
     assert all(value in (0, None) for value in advantages(rewards))
 
 
+@pytest.mark.parametrize(
+    ("rewards", "kind"),
+    [
+        ([1, 0], "live"),
+        ([1, 0, None], "live"),
+        ([1, 1], "dead"),
+        ([1, 1, None], "dead"),
+        ([1], "dead"),
+        ([1, None], "unjudged"),
+        ([None, None], "unjudged"),
+    ],
+)
+def test_a_group_that_was_not_judged_is_not_called_dead(rewards: list[float | None], kind: str) -> None:
+    assert kind_of(rewards) == kind
+
+
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=16))
 def test_advantages_of_a_group_sum_to_nothing(rewards: list[float]) -> None:
     for form in ("grpo", "dr_grpo", "rloo"):
@@ -84,9 +100,9 @@ def test_a_prompt_is_put_into_a_band_only_when_its_samples_allow_it() -> None:
     assert band(16, 64) == "unknown"  # a quarter: on the border
 
 
-def test_wilson_of_nothing_is_everything() -> None:
-    assert wilson(0, 0)[2:] == (0, 1) and wilson(0, 0).value is None
-    assert wilson(8, 10)[2:] == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Agresti & Coull 1998's kind of example
+def test_the_rate_of_nothing_may_be_anything() -> None:
+    assert rate_of(0, 0)[2:] == (0, 1) and rate_of(0, 0).value is None
+    assert rate_of(8, 10)[2:] == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Agresti & Coull 1998's kind of example
 
 
 @pytest.mark.parametrize(
@@ -250,6 +266,51 @@ def test_rollouts_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0 and json.loads(out)["prompts"] == 2  # the prompt that was there twice is one group of samples
     samples = pq.read_table("s.parquet").to_pylist()
     assert [row["score_reward"] for row in samples[:4]] == [row["score_reward"] for row in first]
+
+
+@pytest.mark.usefixtures("place")
+def test_gdpo_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("two.py").write_text(
+        "def c(response):\n    return 'c' in response\ndef f(response):\n    return 'f' in response\n"
+    )
+    Path("two.yaml").write_text("components: [{score: 'two.py:c', weight: 0.5}, {score: 'two.py:f', weight: 0.5}]")
+    Path("it.yaml").write_text("replies: [{match: '1+1', replies: [cf, f, c, x]}, {default: x}]")
+    asked = ["rollout", "prompts.jsonl", "-m", "fake:it.yaml", "-n", "4", "--limit", "1", "-o", "r.parquet"]
+    code, _, err = cli(capsys, *asked, "--reward", "two.yaml", "--advantage", "gdpo")
+    assert code == 0, err
+    rows = pq.read_table("r.parquet").to_pylist()
+    found = [row["score_advantage"] for row in rows]
+    assert found == pytest.approx([1.2246, 0, 0, -1.2246], abs=3e-4)  # TRL's, but for the smaller weights' epsilon
+    assert {row["flag_group"] for row in rows} == {"live"}
+    Path("many.yaml").write_text("components: [{score: exact}]\ntemplates: {a: {exact: 2}}")
+    code, _, err = cli(capsys, *asked, "--reward", "many.yaml", "--advantage", "gdpo")
+    assert code == 2 and "a reward with templates" in err
+
+
+def test_an_output_that_fails_a_gate_has_the_worst_of_its_group_in_each_component() -> None:
+    other = Score(
+        "other", "1", lambda items: [Verdict(-v.value if v.value else v.value, "scored") for v in number(items)]
+    )
+    made = Reward((Component(NUMBER, 2.0), Component(other, -0.5), Component(FORMAT, gate=1.0)))
+    found = made([Item("4"), Item("9", reasoning="!"), Item("3"), Item("?")])
+    weights = {"number": 2.0, "other": -0.5}
+    assert by_component(found, weights) == {"number": [4, 3, 3, None], "other": [-4, -3, -3, None]}
+    assert by_component(found[1:2], weights) == {"number": [0], "other": [0]}
+
+
+@pytest.mark.usefixtures("place")
+def test_where_nothing_was_judged_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.py").write_text(MINE + "def silent(response):\n    return None if 'It' in response else 1.0\n")
+    Path("none.yaml").write_text("components: [{score: 'mine.py:silent'}]")
+    Path("it.yaml").write_text("replies: [{match: '1+1', reply: It}, {default: other}]")
+    asked = ["rollout", "prompts.jsonl", "-m", "fake:it.yaml", "-n", "2", "--reward", "none.yaml", "-o", "r.parquet"]
+    code, out, err = cli(capsys, *asked)
+    assert code == 0 and "2 groups without gradient, 1 not judged" in err
+    assert "2 of 3 groups have none: all rewards are equal\n  1 groups were not judged: fewer than two" in out
+    assert pq.read_table("r.parquet")["flag_group"].to_pylist() == ["unjudged"] * 2 + ["dead"] * 4
+    code, out, _ = cli(capsys, *asked, "--limit", "1", "--json")
+    told = json.loads(out)
+    assert (told["dead_groups"], told["unjudged_groups"], told["offers"]) == (0, 1, [])
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 import gristmill.cli.main
 from gristmill.keys import file_hash
+from gristmill.models.calls import Calls
 from gristmill.run import Run
 from tests.tables import samples
 
@@ -94,13 +95,16 @@ def test_verify_finds_a_flipped_byte(run, gristmill_):
     path.write_bytes(raw)
     code, out, err = gristmill_("runs", run.path, "--verify")
     assert code == 1 and str(path) in out
-    assert f"step shortened {run.steps[1].key[:8]}" in err and "its hash differs" in err
+    assert f"step shortened {run.steps[1].key[:8]}: {path}: expected the hash " in err
+    assert f"found {file_hash(path)}; delete {run.steps[1].path}, and run again what made it" in err
+    told = json.loads(gristmill_("runs", run.path, "--verify", "--json")[1])
+    assert [(each["path"], each["found"]) for each in told["damaged"]] == [(str(path), file_hash(path))]
 
 
 def test_verify_finds_a_missing_file_and_an_output_that_is_gone_is_no_damage(run, gristmill_, tmp_path):
     (tmp_path / "out" / "rows.parquet").unlink()
     code, _, err = gristmill_("runs", run.path, "--verify")
-    assert code == 1 and "output filter" in err and "is missing" in err
+    assert code == 1 and "output filter" in err and "found none; run again what wrote it" in err
     (tmp_path / "out").rmdir()
     code, out, _ = gristmill_("runs", run.path, "--verify")
     assert code == 0 and f"{tmp_path / 'out'}: gone" in out
@@ -121,7 +125,7 @@ def test_verify_finds_a_row_whose_content_has_another_id(run, gristmill_):
             (path.stat().st_size, file_hash(path), run.steps[0].key, relative),
         )
     code, _, err = gristmill_("runs", run.path, "--verify")
-    assert code == 1 and "step read" in err and table["id"][0].as_py() in err
+    assert code == 1 and "step read" in err and f"found {table['id'][0].as_py()} (1 such rows)" in err
 
 
 def test_prune_deletes_what_is_superseded_and_what_was_left(run, gristmill_):
@@ -163,3 +167,13 @@ def test_prune_waits_for_a_step_that_is_being_computed(run, gristmill_):
     code, _, err = gristmill_("runs", run.path, "--prune")
     assert code == 1 and "is computing a step" in err
     run.ledger.release(token)
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["--run", "run"], ["run", "--run", "run"]])
+def test_calls_takes_a_run_as_runs_does(run, gristmill_, monkeypatch, arguments):
+    Calls(run.path)
+    monkeypatch.chdir(run.path.parent)
+    code, out, _ = gristmill_("calls", *arguments, "--json")
+    assert code == 0 and json.loads(out)["run"] == "run"
+    code, _, err = gristmill_("calls", "run", "--run", "other")
+    assert code == 2 and "name one run" in err

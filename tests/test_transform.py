@@ -98,9 +98,9 @@ def test_a_template_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
         ("name: a\nneeds: [response]\nmakes: [response]\nmoves: harder\nprompt: x", "moves is for"),
         (
             "name: a\nneeds: [response]\nmakes: [response]\nprompt: x\nslots: {}",
-            "slots: unknown key; it must be",
+            "slots: unknown key; allowed are name, ",
         ),
-        ("name: a\nneeds: [response]\nmakes: [response]", "prompt: Field required"),
+        ("name: a\nneeds: [response]\nmakes: [response]", "prompt: missing"),
         ("name: a\nneeds: [response]\nmakes: [response]\nprompt: '{{ response'", "not a Jinja skeleton"),
         ("- a", "holds a list"),
     ],

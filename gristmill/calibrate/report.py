@@ -12,10 +12,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, pearsonr, spearmanr
+from scipy.stats import pearsonr, spearmanr
 
-from gristmill.calibrate.agreement import ac1, agreement, alpha, bootstrap, cohen, crossed
+from gristmill.calibrate.agreement import ac1, agreement, alpha, bootstrap, cohen, crossed, fleiss, scott
 from gristmill.calibrate.bias import JUDGED, length, length_controlled, position, survivors
+from gristmill.intervals import wilson
 
 Row = Mapping[str, Any]
 
@@ -95,12 +96,16 @@ def _people(raters: Mapping[str, Sequence[str]], gold: Sequence[str | None]) -> 
         if both:
             table = crossed(*map(list, zip(*both, strict=True)))
             pairs.append({"raters": [one, other], "agree": agreement(table), "kappa": cohen(table)})
+    whole = [votes for votes in ratings if None not in votes]
+    labels = sorted({vote for votes in whole for vote in votes if vote})
+    counts = np.array([[votes.count(label) for label in labels] for votes in whole], float)
     return {
         "raters": list(raters),
         "majority": dict(Counter(each for each in gold if each).most_common()),
         "divided": sum(each is None for each in gold),
         "unanimous": sum(None not in votes and len(set(votes)) == 1 for votes in ratings),
         "alpha": alpha(ratings) if len(raters) > 1 else None,
+        "fleiss": fleiss(counts) if len(raters) > 1 and whole else None,
         "pairs": pairs,
     }
 
@@ -114,14 +119,14 @@ def _with_people(verdicts: Sequence[str], gold: Sequence[str | None]) -> dict[st
     table = crossed(mine, theirs)
     same = np.array([v == g for v, g in both])
     decided = [v == g for v, g in both if v in ("A", "B") and g in ("A", "B")]
-    interval = binomtest(int(same.sum()), len(same)).proportion_ci(method="wilson")
     return {
         "pairs": len(both),
         "agree": float(same.mean()),
-        "interval": [float(interval.low), float(interval.high)],
+        "interval": list(wilson(int(same.sum()), len(same))),
         "always_the_commonest": max(Counter(theirs).values()) / len(theirs),
         "kappa": cohen(table),
         "kappa_interval": list(_kappa_interval(mine, theirs)),
+        "pi": scott(table),
         "ac1": ac1(table),
         "pairs_without_ties": len(decided),
         "agree_without_ties": float(np.mean(decided)) if decided else None,

@@ -1,17 +1,17 @@
-"""What the verbs that ask models share: flags of sampling, models with ledger and budget, accounts of calls."""
+"""What the verbs that ask models share: models with ledger and budget, accounts of calls."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from gristmill.cli.filter import pairs
-from gristmill.errors import UsageError
+from gristmill.cli.values import share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from gristmill.generate.accept import Step
+    from gristmill.generate.asking import Asking
     from gristmill.generate.estimate import Answerer
     from gristmill.models.budget import Budget, Prices
     from gristmill.models.calls import Calls
@@ -58,6 +58,13 @@ class Models:
             self.prices[model.name] = prices
         return model
 
+    def asking(self, max_failures: str, accept: int | None = None, steps: Sequence[Step] = ()) -> Asking:
+        """The account of a job's calls, which the flags bound, with prices of models opened later."""
+        from gristmill.generate.asking import Asking, Goal
+
+        goal = Goal(accept, steps, share("--max-failures", max_failures, zero=True))
+        return Asking(goal, self.budget, self.prices)
+
     def answerers(self, specs: Sequence[str]) -> list[Answerer]:
         """What is known of models before they are asked."""
         from gristmill.generate.estimate import Answerer
@@ -79,25 +86,6 @@ class Models:
 
         for model in self._opened:
             wait(model.close())
-
-
-def ladder(text: str | None) -> list[float]:
-    """The temperatures of a flag."""
-    try:
-        return [float(each) for each in text.split(",")] if text else []
-    except ValueError:
-        raise UsageError(f"--temperature {text}: write numbers with commas, as in 0.3,0.7,1.0") from None
-
-
-def sampling_fields(values: list[str] | None) -> dict[str, Any]:
-    """Fields of the request from NAME=VALUE flags; a value is JSON where it can be read as such."""
-    fields = {}
-    for name, value in pairs("--sampling", values).items():
-        try:
-            fields[name] = json.loads(value)
-        except json.JSONDecodeError:
-            fields[name] = value
-    return fields
 
 
 def expected(told: dict[str, Any]) -> str:

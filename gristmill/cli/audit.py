@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs
+from gristmill.cli import options
+from gristmill.cli.values import pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,12 +22,10 @@ def audit(
     inputs: Annotated[list[str], typer.Argument(metavar="LABELLED...", help="Files of rows with a known verdict.")],
     *,
     label: Annotated[str, typer.Option(metavar="COLUMN", help="The column that says whether a response is right.")],
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="REPORT.json", help="Keep the report.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    out: options.Report = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell a verifier's false positives and negatives, where it disagrees, and what it lets pass that was made wrong.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def calibrate(
     text_a: Annotated[str | None, typer.Option(metavar="COLUMN", help="Answer A, for its length.")] = None,
     text_b: Annotated[str | None, typer.Option(metavar="COLUMN", help="Answer B, for its length.")] = None,
     numeric: Annotated[bool, typer.Option("--numeric", help="Verdicts are numbers on a scale.")] = False,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="REPORT.json", help="Keep the report.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where it is noted.")] = Path("gristmill-run"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+    out: options.Report = None,
+    run: options.RunDir = options.RUN,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell how far a judge agrees with people, beyond chance, and what moves it that does not move them.
 
@@ -105,12 +106,14 @@ def _words(report: Mapping[str, Any]) -> list[str]:
     verdicts = report.get("pairs", report.get("items"))
     lines = [f"{report['judge']}: {verdicts:,} verdicts, {report['failures']:,} of them failures"]
     ceiling = "" if people["alpha"] is None else f"; people among themselves: alpha {people['alpha']:.3f}"
+    ceiling += "" if people.get("fleiss") is None else f", Fleiss' kappa {people['fleiss']:.3f}"
     if "agree" in found:
         low, high = found["interval"]
         klow, khigh = found["kappa_interval"]
         lines += [
             f"agrees with people on {found['agree']:.1%} of {found['pairs']:,} ({low:.1%} to {high:.1%}){ceiling}",
-            f"beyond chance: kappa {found['kappa']:.3f} ({klow:.3f} to {khigh:.3f}), AC1 {found['ac1']:.3f}",
+            f"beyond chance: kappa {found['kappa']:.3f} ({klow:.3f} to {khigh:.3f}), Scott's pi {found['pi']:.3f}, "
+            f"AC1 {found['ac1']:.3f}",
             f"always the commonest verdict would agree on {found['always_the_commonest']:.1%}",
         ]
         if found["agree_without_ties"] is not None:

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from gristmill.cli import options
+from gristmill.cli.values import run_named
 from gristmill.errors import UsageError
 
 
 def calls(
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="The run.")] = Path("gristmill-run"),
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Prices; default: models.yaml here.")] = None,
+    directory: options.RunArgument = None,
+    run: options.SameRun = None,
+    models: options.ModelsFile = None,
     forget_batches: Annotated[
         bool, typer.Option("--forget-batches", help="Take open batches for lost: ask anew for what is in them.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Calls by model: answers stored, calls sent and answered by the ledger, tokens paid for, money."""
     from gristmill.models.batch_ledger import BatchLedger
     from gristmill.models.calls import FILE, Calls
     from gristmill.models.named import entries, prices_of
 
-    if not (run / FILE).is_file():
-        raise UsageError(f"{run}: no call was made in it (it has no {FILE}); name the directory of a run")
+    where = run_named(directory, run)
+    if not (where / FILE).is_file():
+        raise UsageError(f"{where}: no call was made in it (it has no {FILE}); name the directory of a run")
     known = entries(models)
     found: list[dict[str, Any]] = []
-    ledger = Calls(run)
+    ledger = Calls(where)
     batches = BatchLedger(ledger)
     open_ = batches.all_open()
     if forget_batches:
@@ -44,10 +47,10 @@ def calls(
             cost = single.money(used.tokens_in - used.batch_in, used.tokens_out - used.batch_out)
             cost += batch.money(used.batch_in, used.batch_out)
         found.append({**used._asdict(), "cost": cost})
-    size = (run / FILE).stat().st_size
+    size = (where / FILE).stat().st_size
     stored = sum(model["answers"] for model in found)
     told: dict[str, Any] = {
-        "run": str(run),
+        "run": str(where),
         "models": found,
         "bytes": size,
         "bytes_a_call": round(size / stored) if stored else None,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.asked import Models, account, sampling_fields
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.asked import Models, account
+from gristmill.cli.values import pairs, sampling_fields, share
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 def counter(
     clusters: Annotated[Path, typer.Argument(metavar="CLUSTERS", help="What gristmill mine wrote.")],
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
-    model: Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help="Who writes them.")] = None,
+    out: options.OutTable,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", metavar="MODEL", help=f"Who writes them: {options.MODEL}.")
+    ] = None,
     made_by: Annotated[
         str | None,
         typer.Option("--with", metavar="FILE.py:FUNCTION", help="A function (cluster, n, seed) -> rows instead."),
@@ -46,30 +49,23 @@ def counter(
     replay: Annotated[list[str] | None, typer.Option(metavar="FILE", help="Old data to mix in. Repeat.")] = None,
     replay_share: Annotated[str, typer.Option(metavar="SHARE", help="Its share of all rows.")] = "50%",
     asks: Annotated[Path | None, typer.Option(metavar="DIR", help="Templates of your own, KIND.yaml.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest reply, in tokens.")] = None,
-    sampling: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another field of the request. Repeat.")
-    ] = None,
+    max_tokens: options.MaxTokens = None,
+    sampling: options.Sampling = None,
     seed: Annotated[int, typer.Option(help="Order of seeds, seeds that are sent, draw of the replay.")] = 0,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
-    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Calls in flight; left out: found out, and adapted.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer.")] = None,
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where answers are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
+    concurrency: options.Concurrency = None,
+    timeout: options.Timeout = None,
+    models: options.ModelsFile = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make counterexamples to clusters of failures, from seeds of their training half, checked and mixed with replay.
 
     Rows that fail a check are written with the reason. An answer is paid for once; stopped or killed, start again.
     """
-    from gristmill.generate.pipeline import Goal
     from gristmill.loop.asks import asks_of
     from gristmill.loop.clusters_table import read_clusters
     from gristmill.loop.counter_files import Plan, counter_clusters
@@ -113,9 +109,7 @@ def counter(
             score=cached(found, Scores(run)) if found else None,
             checker=opened.open(verify_with) if verify_with else None,
             against=against or (),
-            goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-            budget=budget,
-            prices=opened.prices,
+            asking=opened.asking(max_failures),
             force=force,
             say=say,
         )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.cli.asked import Models, account
-from gristmill.cli.filter import share
-from gristmill.cli.rollout import solved_by
+from gristmill.cli.values import solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,42 +28,37 @@ def eval_command(
         list[str], typer.Argument(metavar="SUITE.yaml|LOGS...", help="A suite, or evaluated rows and others' logs.")
     ],
     *,
-    model: Annotated[str | None, typer.Option("-m", "--model", metavar="MODEL", help="Who answers the suite.")] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")] = None,
+    model: Annotated[
+        str | None, typer.Option("-m", "--model", metavar="MODEL", help=f"Who answers the suite: {options.MODEL}.")
+    ] = None,
+    out: options.OutTableOrNone = None,
     base: Annotated[
         str | None, typer.Option("--base", metavar="EVALS", help="Compare with these on the same items.")
     ] = None,
-    score: Annotated[
-        str | None, typer.Option(metavar="SCORE[>=X]", help="What says an answer is right; X is 1 if left out.")
-    ] = None,
-    slices: Annotated[
-        list[str] | None, typer.Option("--slice", metavar="NAME", help="tags, slot_… or a field of meta. Repeat.")
-    ] = None,
+    score: options.RightBy = None,
+    slices: options.Slices = None,
     confidence: Annotated[
         str | None, typer.Option(metavar="NAME", help="Score or field of meta that says how sure an answer is.")
     ] = None,
     n: Annotated[int | None, typer.Option("-n", min=1, help="Samples an item, in place of the suite's.")] = None,
-    temperature: Annotated[float | None, typer.Option(min=0, help="In place of the suite's.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items (of LOGS, rows).")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
-    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls, and verdicts, that may fail.")] = "10%",
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight; left out: adapted.")] = None,
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where answers and suites are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    temperature: options.Temperature = None,
+    max_tokens: options.MaxTokens = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
+    concurrency: options.Concurrency = None,
+    models: options.ModelsFile = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell how often a model is right, with intervals, overall and by slice.
 
     With a suite, its items are put to MODEL and registered in the run, whose filters keep data clean of them. Without,
     the inputs are evaluated rows, or logs of Inspect, lm-evaluation-harness, TRL, verl or OpenAI-style batches.
     """
-    from gristmill.generate.pipeline import Goal
     from gristmill.loop.accuracy import summarised
     from gristmill.loop.compare import compared
     from gristmill.loop.evals import read_evals
@@ -74,7 +69,7 @@ def eval_command(
     from gristmill.progress import shown
     from gristmill.run import Run
 
-    by = solved_by(score) if score else None
+    by = solved_by(score, "--score") if score else None
     is_suite = inputs[0].endswith((".yaml", ".yml"))
     if is_suite and (len(inputs) > 1 or model is None or out is None):
         raise UsageError(f"eval {inputs[0]}: a suite alone, with -m MODEL and -o OUT.parquet")
@@ -97,9 +92,7 @@ def eval_command(
                 solved=by,
                 seed=seed,
                 limit=limit,
-                goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-                budget=asked.budget,
-                prices=asked.prices,
+                asking=asked.asking(max_failures),
                 force=force,
                 say=say,
             )

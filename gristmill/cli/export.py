@@ -8,26 +8,23 @@ from typing import Annotated
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share
 
 
 def export(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, directories, globs or URLs of rows.")],
+    inputs: options.Inputs,
     *,
     to: Annotated[str, typer.Option(metavar="FORMAT", help="trl-sft, trl-preference, trl-kto, verl, openai-sft, …")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT", help="A .jsonl or .parquet file.")],
-    reasoning: Annotated[
-        str, typer.Option(metavar="WHERE", help="think (in tags), field (reasoning_content) or drop.")
-    ] = "think",
+    reasoning: options.Reasoning = "think",
     card: Annotated[bool, typer.Option("--card", help="Write a dataset card beside it.")] = False,
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be set aside.")] = "1%",
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where it is noted.")] = Path("gristmill-run"),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_bad: options.MaxBad = "1%",
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write rows as a trainer reads them, each checked first; what it cannot read is set aside with the reason.
 

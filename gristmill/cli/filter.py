@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share
 from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -78,20 +80,13 @@ def filter_command(
         str | None, typer.Option(metavar="NAME", help="Of duplicates, keep the row with the highest score.")
     ] = None,
     text: Annotated[Text, typer.Option(help="What duplicates and contamination compare.")] = Text.both,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map", metavar="OURS=THEIRS", help="Name a column, as response=solution or prompt=Body+Question."
-        ),
-    ] = None,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Bad rows allowed (at least 5, unless 0).")] = "1%",
-    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N rows.")] = None,
+    mapping: options.ColumnMap = None,
+    max_bad: options.MaxBad = "1%",
+    limit: options.Limit = None,
     stratify: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Hold the shares of its values (or of: length).")
     ] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where finished stages are remembered.")] = Path(
-        "gristmill-run"
-    ),
+    run: options.RunDir = options.RUN,
     from_run: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Judge the rows of that run's (or output's) last filter anew; reads no IN."),
@@ -99,9 +94,9 @@ def filter_command(
     fail_on: Annotated[
         list[str] | None, typer.Option(metavar="ALARM", help="Exit 1 if it fired; `any` for all.")
     ] = None,
-    runner: Annotated[str, typer.Option(metavar="native|ray[:ADDRESS]", help="Where the work runs.")] = "native",
-    force: Annotated[bool, typer.Option("--force", help="Replace DIR whatever it holds.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    runner: options.Runner = "native",
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Keep what is worth training on; give every other row its reason.
 
@@ -207,19 +202,6 @@ def _was_given(context: typer.Context, parameter: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def share(flag: str, value: str, *, zero: bool = False) -> float:
-    """A share from a flag: above 0 (or from 0) to 1, or a percentage with its sign."""
-    try:
-        number = float(value[:-1]) / 100 if value.endswith("%") else float(value)
-    except ValueError:
-        number = -1.0
-    if not (0 < number <= 1 or (zero and number == 0)):
-        raise UsageError(
-            f"{flag} {value}: allowed is a share {'from' if zero else 'above'} 0 to 1, or a percentage (5%)"
-        )
-    return number
-
-
 def _number(flag: str, value: str) -> float:
     try:
         number = float(value)
@@ -228,17 +210,6 @@ def _number(flag: str, value: str) -> float:
     if not isfinite(number):
         raise UsageError(f"{flag} …={value}: allowed is a number")
     return number
-
-
-def pairs(flag: str, values: list[str] | None) -> dict[str, str]:
-    """NAME=VALUE flags as a dict."""
-    pairs = {}
-    for value in values or ():
-        name, found, right = value.partition("=")
-        if not (found and name and right):
-            raise UsageError(f"{flag} {value}: write {flag} NAME=VALUE")
-        pairs[name] = right
-    return pairs
 
 
 def _keep_top(value: str | None) -> tuple[float, str] | None:

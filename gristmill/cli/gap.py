@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from gristmill.cli import options
+
 
 def gap(
     logs: Annotated[list[str], typer.Argument(metavar="LOGS...", help="Rollouts at many steps, one output a row.")],
@@ -18,7 +20,7 @@ def gap(
     prompt: Annotated[str, typer.Option(metavar="COLUMN")] = "prompt",
     output: Annotated[str, typer.Option(metavar="COLUMN")] = "completion",
     evidence: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep report and counterexamples there.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the state as one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Compare proxy and gold over the steps of a run, and say ok, warn, halt, or insufficient where it is too short.
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.cli.eval import told_pairs
-from gristmill.cli.filter import share
-from gristmill.cli.rollout import solved_by
+from gristmill.cli.values import share, solved_by
 from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -41,22 +41,15 @@ def gate_command(
     ] = 1,
     sealed: Annotated[str, typer.Option(metavar="SHARE", help="Items kept out of every look but a release.")] = "0",
     release: Annotated[bool, typer.Option("--release", help="Look at the sealed items, and at them alone.")] = False,
-    slices: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--slice", metavar="NAME", help="tags, slot_… or a field of meta, in place of the suite's. Repeat."
-        ),
-    ] = None,
-    score: Annotated[
-        str | None, typer.Option(metavar="SCORE[>=X]", help="What says an answer is right; X is 1 if left out.")
-    ] = None,
+    slices: options.Slices = None,
+    score: options.RightBy = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.json", help="Write the verdict.")] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE.xml", help="Write it for CI, too.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where looks at the items are counted.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE.json whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+    run: Annotated[
+        Path, typer.Option("--run", metavar="DIR", help="Where looks at the items are counted.")
+    ] = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Promote, reject or inconclusive: better on the targets, not worse elsewhere, nothing lost where it is critical.
 
@@ -82,7 +75,7 @@ def gate_command(
     if out:  # before the look is taken
         _check_out(out, force=force)
     memory = Run(run)
-    by = solved_by(score) if score else None
+    by = solved_by(score, "--score") if score else None
     told = gate(read_evals(base), read_evals(candidate), terms, run=memory, solved=by, slices=slices)
     told = {"baseline": base, "candidate": candidate, **told}
     if out:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.asked import Models, account, expected, ladder, sampling_fields
-from gristmill.cli.filter import share
+from gristmill.cli import options
+from gristmill.cli.asked import Models, account, expected
+from gristmill.cli.values import ladder, sampling_fields
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,53 +26,45 @@ if TYPE_CHECKING:
 def generate(
     source: Annotated[str, typer.Argument(metavar="TEMPLATE.yaml|PROMPTS", help="A template, or a table of prompts.")],
     *,
-    model: Annotated[
-        list[str], typer.Option("-m", "--model", metavar="MODEL", help="http://HOST/v1#NAME, an alias, hf:, fake:.")
-    ],
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")] = None,
+    model: options.ModelNames,
+    out: options.OutTableOrNone = None,
     n: Annotated[int, typer.Option("-n", help="Samples a prompt, at each temperature, by each model.")] = 1,
-    temperature: Annotated[str | None, typer.Option(metavar="T,T,...", help="A ladder of temperatures.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    sampling: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another field of the request. Repeat.")
-    ] = None,
+    temperature: options.Ladder = None,
+    max_tokens: options.MaxTokens = None,
+    sampling: options.Sampling = None,
     schema: Annotated[Path | None, typer.Option(metavar="FILE.json", help="JSON schema of the answers.")] = None,
-    together: Annotated[bool, typer.Option("--together", help="Ask for the n samples in one request.")] = False,
-    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
+    together: options.Together = False,
+    seed: options.Seed = 0,
     distinct: Annotated[
         int | None,
         typer.Option("--samples", metavar="N", help="Distinct prompts of the template, in place of its own."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts.")] = None,
+    limit: options.Limit = None,
     accept: Annotated[int | None, typer.Option(metavar="N", help="Stop when N rows pass --where.")] = None,
     where: Annotated[
         list[str] | None, typer.Option(metavar="EXPR", help="SQL over the columns; a row passes if true. Repeat.")
     ] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
-    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Calls in flight; left out: found out, and adapted.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer.")] = None,
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
+    concurrency: options.Concurrency = None,
+    timeout: options.Timeout = None,
     batch: Annotated[
         bool, typer.Option("--batch", help="Through the provider's batch API: half the price, within a day.")
     ] = False,
-    preview: Annotated[int | None, typer.Option(min=1, metavar="N", help="Ask for the first N and show them.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it will take; ask nothing.")] = False,
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where answers are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    preview: options.Preview = None,
+    dry_run: options.DryRun = False,
+    models: options.ModelsFile = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Put every prompt to every model and write the answers, with what each took.
 
     An answer is paid for once: what the run knows is not asked again. Stopped or killed, start the same again.
     """
     from gristmill.generate.accept import passing
-    from gristmill.generate.pipeline import Goal, generate_rows
+    from gristmill.generate.pipeline import generate_rows
     from gristmill.generate.sample import First, Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
@@ -82,7 +75,8 @@ def generate(
     from gristmill.run import Run
     from gristmill.wording import visible
 
-    found = prompt_source(source, samples=distinct)
+    with shown():
+        found = prompt_source(source, samples=distinct)
     limited = {"max_tokens": max_tokens} if max_tokens else {}
     plan = Plan(
         n=n,
@@ -91,7 +85,6 @@ def generate(
         seed=seed,
         together=together,
     )
-    goal = Goal(accept, [passing(each) for each in where or ()], share("--max-failures", max_failures, zero=True))
     budget = Budget(max_cost, max_tokens_total)
     if out is None and not (preview or dry_run):
         raise UsageError("generate: no -o; name the .parquet file to write (--preview and --dry-run need none)")
@@ -102,8 +95,10 @@ def generate(
     batch = batch and not preview  # a preview is asked for at once
     known = Calls(run, batch=batch)
     with Models(known, budget, concurrency=concurrency, timeout=timeout, file=models, batch=batch) as opened:
+        asking = opened.asking(max_failures, accept, [passing(each) for each in where or ()])
         if dry_run:
-            told = {"batch": batch, **_estimated(found, opened.answerers(model), plan, limit)}
+            with shown():
+                told = {"batch": batch, **_estimated(found, opened.answerers(model), plan, limit)}
             typer.echo(json.dumps(told) if as_json else expected(told))
             return
         asked = [opened.open(spec) for spec in model]
@@ -114,18 +109,15 @@ def generate(
             _show(islice(found, preview), asked, plan)
             return
         assert out is not None
-        counted = found.count(limit)
         with shown() as say:
-            say(visible(str(counted), one_line=True))
+            say(visible(str(found.count(limit)), one_line=True))
             summary = generate_rows(
                 First(found, limit),
                 asked,
                 out,
                 plan,
                 run=Run(run),
-                goal=goal,
-                budget=budget,
-                prices=opened.prices,
+                asking=asking,
                 batches=opened.batches,
                 source=source,
                 force=force,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -31,7 +32,7 @@ def init(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    force: options.Force = False,
 ) -> None:
     """Write an example of a YAML file, with comments, or a copy of a shipped template; without KIND, list them."""
     if kind is None:

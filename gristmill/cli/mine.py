@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share, solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def mine(
     ] = None,
     embeddings: Annotated[str | None, typer.Option(metavar="FIELD", help="Cluster these vectors too.")] = None,
     slices: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="Slice by this field (or tags) alone. Repeat.")
+        list[str] | None,
+        typer.Option("--slice", "--slices", metavar="FIELD", help="Slice by this field (or tags) alone. Repeat."),
     ] = None,
     ignore: Annotated[list[str] | None, typer.Option(metavar="FIELD", help="Leave this field out. Repeat.")] = None,
     depth: Annotated[int, typer.Option(min=1, max=3, help="Predicates of a slice at most.")] = 2,
@@ -47,25 +49,20 @@ def mine(
     name_with: Annotated[
         str | None, typer.Option("--name-with", metavar="MODEL", help="Let a model name them.")
     ] = None,
-    models: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Aliases; default models.yaml.")] = None,
+    models: options.ModelsFile = None,
     seed: Annotated[int, typer.Option(help="Of clusters, shuffles and halves.")] = 0,
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be unreadable.")] = "1%",
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where it is written down.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_bad: options.MaxBad = "1%",
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Find what goes wrong: clusters of failures, ranked by frequency x severity x headroom / effort.
 
     Every factor is in the table and can be set by hand in the file of edits, which is applied again each time.
     """
     from gristmill.cli.asked import Models
-    from gristmill.cli.rollout import solved_by
     from gristmill.loop.mine import Mining
     from gristmill.loop.mine_files import mine_files
     from gristmill.models.budget import Budget

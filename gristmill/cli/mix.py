@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import share
+from gristmill.cli import options
+from gristmill.cli.values import share
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,13 +50,11 @@ def mix(
     ] = None,
     trials: Annotated[int, typer.Option(min=8, help="--search: mixes to try.")] = 64,
     seeds: Annotated[int, typer.Option(min=2, help="--search: new seeds for each mix that is confirmed.")] = 3,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows of a source that may be unreadable.")] = "1%",
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where sources are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    runner: Annotated[str, typer.Option(metavar="native|ray[:ADDRESS]", help="Where the work runs.")] = "native",
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    max_bad: options.MaxBad = "1%",
+    run: options.RunDir = options.RUN,
+    runner: options.Runner = "native",
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Mix sources in exact shares: by rows or tokens, with repeats, caps, strata, a floor of general data.
 

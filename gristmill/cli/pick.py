@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from gristmill.cli.filter import pairs
+from gristmill.cli import options
+from gristmill.cli.values import pairs, solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def pick(
     *,
     to: Annotated[str, typer.Option("--for", metavar="KIND", help="sft, preference, label or prompt.")],
     solved: Annotated[str, typer.Option(metavar="SCORE[>=X]", help="What counts as right.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
+    out: options.OutTable,
     minimum: Annotated[
         list[str] | None, typer.Option("--min", metavar="SCORE=X", help="sft: another axis to clear. Repeat.")
     ] = None,
@@ -36,12 +36,10 @@ def pick(
     policy: Annotated[str | None, typer.Option(metavar="MODEL", help="preference: the model to be trained.")] = None,
     low: Annotated[float, typer.Option(min=0, max=1, help="prompt: drop what surely passes less often.")] = 0.0,
     high: Annotated[float, typer.Option(min=0, max=1, help="prompt: drop what surely passes more often.")] = 0.625,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where it is written down.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    limit: options.Limit = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Pick SFT rows, preference pairs, labels or RL prompts from rollouts.
 
@@ -50,7 +48,6 @@ def pick(
     import pyarrow.parquet as pq
 
     from gristmill.beside import beside
-    from gristmill.cli.rollout import solved_by
     from gristmill.disk import space_wanted
     from gristmill.parquet import check_replaceable, marked
     from gristmill.rollout.pairs import pick_labels, pick_pairs

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def plan(
     teacher: Annotated[str | None, typer.Option(metavar="N", help="Parameters of one's own generating model.")] = None,
     budget: Annotated[float | None, typer.Option(min=0, help="Money there is.")] = None,
     from_run: Annotated[Path | None, typer.Option("--from-run", metavar="DIR", help="Use what it measured.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell how much data a goal needs and what it costs; asked in a terminal where flags are left out.
 
@@ -78,7 +79,7 @@ def efficiency(
     score_all: Annotated[float, typer.Option(help="Points after training on all rows.")],
     base: Annotated[float | None, typer.Option(help="Points before training.")] = None,
     cost: Annotated[float | None, typer.Option(min=0, help="Money that all rows took.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell the yield and how much more an example of the kept set gives."""
     from gristmill.plan.efficiency import efficiency as computed

@@ -9,65 +9,61 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.asked import Models
+from gristmill.cli.values import pairs, solved_by
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from gristmill.rollout.groups import Solved
 
 
 def rollout(
     inputs: Annotated[list[str], typer.Argument(metavar="PROMPTS...", help="A template, prompts, or samples.")],
     *,
     reward: Annotated[Path, typer.Option("--reward", metavar="FILE.yaml", help="Components, weights, gates.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
+    out: options.OutTable,
     model: Annotated[
-        str | None, typer.Option("-m", "--model", metavar="MODEL", help="Who answers; left out: IN holds samples.")
+        str | None,
+        typer.Option("-m", "--model", metavar="MODEL", help=f"{options.MODEL}; left out: PROMPTS are samples."),
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Outputs a prompt.")] = 8,
-    temperature: Annotated[float | None, typer.Option(min=0, help="Left out: the server's own.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
-    together: Annotated[bool, typer.Option("--together", help="Ask for the n outputs in one request.")] = False,
-    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent.")] = 0,
-    advantage: Annotated[str, typer.Option(metavar="FORM", help="grpo, dr_grpo or rloo.")] = "grpo",
+    temperature: options.Temperature = None,
+    max_tokens: options.MaxTokens = None,
+    together: options.Together = False,
+    seed: options.Seed = 0,
+    advantage: Annotated[str, typer.Option(metavar="FORM", help="grpo, dr_grpo, rloo or gdpo.")] = "grpo",
     solved: Annotated[
         str | None, typer.Option(metavar="SCORE[>=X]", help="What the pass rate counts; default: first component.")
     ] = None,
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column of samples. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N prompts (or samples).")] = None,
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
-    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
-    concurrency: Annotated[int | None, typer.Option(min=1, help="Calls in flight; left out: adapted.")] = None,
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
-    run: Annotated[
-        Path, typer.Option("--run", metavar="DIR", help="Where answers and verdicts are remembered.")
-    ] = Path("gristmill-run"),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
+    concurrency: options.Concurrency = None,
+    models: options.ModelsFile = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Ask for N outputs to every prompt, reward them, and write groups with advantages and pass rates.
 
     Nothing is asked or judged twice: what the run knows is taken from there.
     """
-    from gristmill.generate.pipeline import Goal
     from gristmill.generate.sample import Plan
     from gristmill.generate.templates import prompt_source
     from gristmill.models.budget import Budget
     from gristmill.models.calls import Calls
-    from gristmill.models.drive import wait
-    from gristmill.models.named import entries, prices_of, ready
     from gristmill.progress import shown
+    from gristmill.rollout.advantages import FORMS
     from gristmill.rollout.pipeline import rollout_prompts, rollout_samples
     from gristmill.run import Run
     from gristmill.score.reward import read_reward
 
-    if advantage not in ("grpo", "dr_grpo", "rloo"):
-        raise UsageError(f"--advantage {advantage}: allowed are grpo, dr_grpo, rloo")
+    form = next((each for each in FORMS if each == advantage), None)
+    if form is None:
+        raise UsageError(f"--advantage {advantage}: allowed are {', '.join(FORMS)}")
     made = read_reward(reward)
     counted = solved_by(solved) if solved else None
     if model is None:
@@ -80,14 +76,15 @@ def rollout(
                 columns=pairs("--map", column_map),
                 limit=limit,
                 solved=counted,
-                form=advantage,  # type: ignore[arg-type]  # checked above
+                form=form,
                 force=force,
                 say=say,
             )
     else:
         if len(inputs) > 1:
             raise UsageError(f"rollout {' '.join(inputs)}: one template, file, directory or glob of prompts with -m")
-        found = prompt_source(inputs[0])
+        with shown():
+            found = prompt_source(inputs[0])
         sampling = {"temperature": temperature, "max_tokens": max_tokens}
         plan = Plan(
             n=n,
@@ -96,40 +93,22 @@ def rollout(
             together=together,
         )
         budget = Budget(max_cost, max_tokens_total)
-        asked = ready(model, calls=Calls(run), budget=budget, concurrency=concurrency, models=models)
-        price = prices_of(model, entries(models))
-        try:
-            with shown() as say:
-                summary = rollout_prompts(
-                    islice(found, limit),
-                    asked,
-                    made,
-                    out,
-                    plan=plan,
-                    run=Run(run),
-                    solved=counted,
-                    form=advantage,  # type: ignore[arg-type]  # checked above
-                    goal=Goal(max_failures=share("--max-failures", max_failures, zero=True)),
-                    budget=budget,
-                    prices={asked.name: price} if price else {},
-                    source=inputs[0],
-                    force=force,
-                    say=say,
-                )
-        finally:
-            wait(asked.close())
+        with Models(Calls(run), budget, concurrency=concurrency, file=models) as opened, shown() as say:
+            summary = rollout_prompts(
+                islice(found, limit),
+                opened.open(model),
+                made,
+                out,
+                plan=plan,
+                run=Run(run),
+                solved=counted,
+                form=form,
+                asking=opened.asking(max_failures),
+                source=inputs[0],
+                force=force,
+                say=say,
+            )
     typer.echo(json.dumps(summary) if as_json else _printed(summary, out))
-
-
-def solved_by(text: str) -> Solved:
-    """What `--solved SCORE[>=X]` says; X is 1 if left out."""
-    from gristmill.rollout.groups import Solved
-
-    name, _, least = text.partition(">=")
-    try:
-        return Solved(name.strip(), float(least)) if least else Solved(name.strip())
-    except ValueError:
-        raise UsageError(f"--solved {text}: write SCORE, or SCORE>=NUMBER") from None
 
 
 def _printed(summary: Mapping[str, Any], out: Path) -> str:
@@ -150,7 +129,12 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
             ),
             f"pass rate  {rate} ({summary['pass_rate_of']}); prompts: {_counted(summary['bands'])}",
             f"gradient   {summary['dead_groups']:,} of {summary['prompts']:,} groups have none: all rewards are equal",
-            "the same number of outputs, by outputs a prompt:",
+            *(
+                [f"  {summary['unjudged_groups']:,} groups were not judged: fewer than two outputs have a reward"]
+                if summary["unjudged_groups"]
+                else []
+            ),
+            *(["the same number of outputs, by outputs a prompt:"] if summary["offers"] else []),
             *(
                 f"  {each['samples']:>3} each: {each['prompts']:>7,} prompts, {each['live_groups']:>9,.0f} groups with "
                 f"gradient ({each['dead_share']:.0%} dead)"

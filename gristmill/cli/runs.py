@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
+from gristmill.cli.values import run_named
 from gristmill.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +22,13 @@ Steps = dict[str, "StepRecord"]
 
 
 def runs(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="A run directory.")] = None,
-    run: Annotated[Path | None, typer.Option("--run", metavar="DIR", help="The same, as other verbs name it.")] = None,
+    directory: options.RunArgument = None,
+    run: options.SameRun = None,
     verify: Annotated[bool, typer.Option("--verify", help="Hash every stored file and derive every id again.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete superseded tables and leftovers.")] = False,
     every: Annotated[bool, typer.Option("--all", help="With --prune: the tables of every step.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --prune: only say what would go.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what came from what in a run, with sizes and times."""
     from gristmill.cli.terminal import show_lines
@@ -34,13 +36,11 @@ def runs(
     from gristmill.upkeep import prune as prune_run
     from gristmill.upkeep import verify as verify_run
 
-    if directory and run and directory != run:
-        raise UsageError(f"{directory} and --run {run}: name one run")
     if verify and prune:
         raise UsageError("--verify and --prune: one at a time")
     if (every or dry_run) and not prune:
         raise UsageError(f"{'--all' if every else '--dry-run'}: only with --prune")
-    where = directory or run or Path("gristmill-run")
+    where = run_named(directory, run)
     ledger = ledger_of(where)
     if verify:
         _verified(verify_run(where, ledger), as_json)
@@ -140,16 +140,16 @@ def _bytes(size: int) -> str:
 def _verified(found: Verified, as_json: bool) -> None:
     """Print what was verified; raises Refused if anything differs."""
     if as_json:
-        typer.echo(json.dumps(found._asdict()))
+        typer.echo(json.dumps(found._asdict() | {"damaged": [each._asdict() for each in found.damaged]}))
     else:
         for path in found.gone:
             typer.echo(f"{path}: gone, not verified")
-        for line in found.damaged:
-            typer.echo(line)
+        for damage in found.damaged:
+            typer.echo(str(damage))
         typer.echo(f"{found.files:,} files, {_bytes(found.bytes)} and {found.ids:,} ids verified")
     if found.damaged:
         more = f" (and {len(found.damaged) - 1:,} more)" if len(found.damaged) > 1 else ""
-        raise Refused(f"{found.damaged[0]}{more}; delete the step's directory, and run the same again")
+        raise Refused(f"{found.damaged[0]}{more}")
 
 
 def _json_pruned(pruned: Pruned) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,35 +20,34 @@ WEAK = re.compile("code(,|$)")
 
 
 def score(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, directories, globs or URLs of rows.")],
+    inputs: options.Inputs,
     *,
     by: Annotated[
         list[str],
         typer.Option("--with", metavar="SCORE", help="NAME[:ARGUMENT][,PARAMETER=VALUE], FILE.py:FUNCTION. Repeat."),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be unreadable.")] = "1%",
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Rows that a judge may fail on.")] = "10%",
+    out: options.OutTable,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_bad: options.MaxBad = "1%",
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
     allow_weak_sandbox: Annotated[
         bool, typer.Option("--allow-weak-sandbox", help="Let `code` run programs where no sandbox can be had.")
     ] = False,
     strict_gold: Annotated[
         bool, typer.Option("--strict-gold", help="First check every reference; exit 1 naming those of no use.")
     ] = False,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where verdicts are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Judge every row by each score: a number or none, one word, and the evidence.
 
     A verdict is reached once: what the run knows is not judged again. `none` means it could not be judged, never 0.
     """
+    from gristmill.models.budget import Budget
     from gristmill.progress import shown
     from gristmill.run import Run
     from gristmill.score.named import scores as named
@@ -66,6 +66,7 @@ def score(
             max_bad=share("--max-bad", max_bad, zero=True),
             max_failures=share("--max-failures", max_failures, zero=True),
             strict_gold=strict_gold,
+            budget=Budget(max_cost, max_tokens_total) if max_cost is not None or max_tokens_total else None,
             force=force,
             say=say,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def show(
     kept: Annotated[bool, typer.Option("--kept", help="Only kept rows.")] = False,
     dropped: Annotated[bool, typer.Option("--dropped", help="Only dropped rows.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Do not cut long texts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show a few rows: the ones with the smallest ids, so always the same."""
     import json

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def tiny(
     ] = 0.0,
     test: Annotated[bool, typer.Option("--test", help="Of the part held out from training.")] = False,
     answers: Annotated[bool, typer.Option("--answers", help="Samples with right answers, not prompts.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
+    force: options.Force = False,
 ) -> None:
     """Train the embedded model from nothing, or write rows of its world: sums whose truth and slices are known."""
     mix = _mix(lacking, only, forms, asks)

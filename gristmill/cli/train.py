@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from gristmill.cli.filter import pairs
+from gristmill.cli import options
+from gristmill.cli.values import pairs
 
 
 def train(
@@ -33,14 +34,12 @@ def train(
         str | None, typer.Option(metavar="COMMAND", help="Run this instead, with {data}, {model} and {out}.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides order and first weights of adapters and heads.")] = 0,
-    reasoning: Annotated[str, typer.Option(metavar="WHERE", help="think (in tags), field or drop.")] = "think",
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where it is remembered.")] = Path("gristmill-run"),
-    force: Annotated[bool, typer.Option("--force", help="Replace DIR whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the record as one JSON object.")] = False,
+    reasoning: options.Reasoning = "think",
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a model on rows, through TRL or a command of yours. Killed, it goes on; finished, it is not repeated.
 

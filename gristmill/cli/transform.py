@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gristmill.cli.asked import Models, account, expected, ladder, sampling_fields
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.asked import Models, account, expected
+from gristmill.cli.values import ladder, pairs, sampling_fields, share
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,18 +30,15 @@ if TYPE_CHECKING:
 
 
 def transform(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, globs, directories or URLs.")],
+    inputs: options.Inputs,
     *,
     op: Annotated[
         str | None,
         typer.Option(metavar="OP", help="restyle, rephrase, harder, easier, reason, strip, instruction, translate."),
     ] = None,
     template: Annotated[Path | None, typer.Option(metavar="FILE", help="A transform of your own, in YAML.")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("-m", "--model", metavar="MODEL", help="http://HOST/v1#NAME, an alias, hf:, fake:."),
-    ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")] = None,
+    model: options.ModelNamesOrNone = None,
+    out: options.OutTableOrNone = None,
     style: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Style of a restyled answer. Repeat: one a row, drawn.")
     ] = None,
@@ -59,37 +57,24 @@ def transform(
         bool, typer.Option("--keep-original", help="Write every original too, before its results.")
     ] = False,
     n: Annotated[int, typer.Option("-n", help="Results an original, at each temperature, by each model.")] = 1,
-    temperature: Annotated[str | None, typer.Option(metavar="T,T,...", help="A ladder of temperatures.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest reply, in tokens.")] = None,
-    sampling: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Another field of the request. Repeat.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the seeds that are sent, and what is drawn.")] = 0,
-    mapping: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map", metavar="OURS=THEIRS", help="Name a column, as response=solution or prompt=Body+Question."
-        ),
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be unusable.")] = "1%",
-    max_cost: Annotated[float | None, typer.Option(min=0, help="Most money (prices: models.yaml).")] = None,
-    max_tokens_total: Annotated[int | None, typer.Option(min=1, help="Most tokens, in and out.")] = None,
-    max_failures: Annotated[str, typer.Option(metavar="SHARE", help="Calls that may fail.")] = "10%",
-    concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Calls in flight; left out: found out, and adapted.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds for an answer.")] = None,
-    preview: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Transform the first N and show them.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what it will take; ask nothing.")] = False,
-    models: Annotated[Path | None, typer.Option(metavar="FILE", help="Aliases; default: models.yaml here.")] = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where answers are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    temperature: options.Ladder = None,
+    max_tokens: options.MaxTokens = None,
+    sampling: options.Sampling = None,
+    seed: options.Seed = 0,
+    mapping: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_bad: options.MaxBad = "1%",
+    max_cost: options.MaxCost = None,
+    max_tokens_total: options.MaxTokensTotal = None,
+    max_failures: options.MaxFailures = "10%",
+    concurrency: options.Concurrency = None,
+    timeout: options.Timeout = None,
+    preview: options.Preview = None,
+    dry_run: options.DryRun = False,
+    models: options.ModelsFile = None,
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make rows from rows: restyled, harder, translated, with reasoning or without; each knows its original.
 
@@ -97,7 +82,6 @@ def transform(
     """
     from gristmill.generate.op_file import op_of
     from gristmill.generate.originals import Originals
-    from gristmill.generate.pipeline import Goal
     from gristmill.generate.sample import Plan
     from gristmill.generate.transform import Transform
     from gristmill.generate.transform_pipeline import transform_rows
@@ -116,7 +100,6 @@ def transform(
         sampling={**found.sampling, **sampling_fields(sampling), **limited},
         seed=seed,
     )
-    goal = Goal(max_failures=share("--max-failures", max_failures, zero=True))
     wanted = None if reason_share is None else share("--reason-share", reason_share, zero=True)
     most_bad = share("--max-bad", max_bad, zero=True)
     plain = Transform(found, style or [], to, seed, keep_original=keep_original)
@@ -128,10 +111,12 @@ def transform(
         raise UsageError(f"-m: {found.name} asks a model; name one")
     budget, memory = Budget(max_cost, max_tokens_total), Run(run)
     with Models(Calls(run), budget, concurrency=concurrency, timeout=timeout, file=models) as opened:
+        asking = opened.asking(max_failures)
         asked = [opened.open(spec) for spec in specs]
         done = replace(plain, judge=_judge(found, check, verify, asked, opened, memory))
         columns = pairs("--map", mapping)
-        originals = Originals(inputs, found, run=memory, columns=columns, limit=limit, max_bad=most_bad)
+        with shown():
+            originals = Originals(inputs, found, run=memory, columns=columns, limit=limit, max_bad=most_bad)
         if dry_run:
             judging = opened.answerers([check or specs[0]])[0] if done.judge and done.judge.calls else None
             told = _estimated(originals, done, plan, opened.answerers(specs), judging=judging, share=wanted)
@@ -149,10 +134,8 @@ def transform(
                 out,
                 plan,
                 run=memory,
-                goal=goal,
+                asking=asking,
                 reason_share=wanted,
-                budget=budget,
-                prices=opened.prices,
                 source=inputs,
                 force=force,
                 say=say,

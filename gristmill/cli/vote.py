@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from gristmill.cli.filter import pairs, share
+from gristmill.cli import options
+from gristmill.cli.values import pairs, share
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def vote(
-    inputs: Annotated[list[str], typer.Argument(metavar="IN...", help="Files, directories, globs or URLs of rows.")],
+    inputs: options.Inputs,
     *,
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.parquet", help="File to write.")],
+    out: options.OutTable,
     by: Annotated[
         str,
         typer.Option(metavar="SCORE", help="Which answers are equal: answer, exact, choice, FILE.py:FUNCTION, …"),
@@ -33,16 +34,12 @@ def vote(
     check: Annotated[
         str | None, typer.Option(metavar="score_NAME", help="A verifier's column to compare the answers with.")
     ] = None,
-    column_map: Annotated[
-        list[str] | None, typer.Option("--map", metavar="OURS=THEIRS", help="Name a column. Repeat.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
-    max_bad: Annotated[str, typer.Option(metavar="SHARE", help="Rows that may be unreadable.")] = "1%",
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where verdicts are remembered.")] = Path(
-        "gristmill-run"
-    ),
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT whatever it is.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    column_map: options.ColumnMap = None,
+    limit: options.Limit = None,
+    max_bad: options.MaxBad = "1%",
+    run: options.RunDir = options.RUN,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Keep, of several responses to each prompt, one with the answer that most of them give.
 

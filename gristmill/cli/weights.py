@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def weights(
         Path | None, typer.Option("-o", "--out", metavar="TABLE.jsonl", help="Keep every mix tried.")
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="Mixes to print.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Try every mix of weights on rollouts that are scored already, and tell how well each ranks the target.
 

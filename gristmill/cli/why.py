@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -23,9 +25,9 @@ def why(
     ],
     run: Annotated[
         Path, typer.Option("--run", metavar="DIR", help="A run, or an output directory of gristmill filter.")
-    ] = Path("gristmill-run"),
+    ] = options.RUN,
     full: Annotated[bool, typer.Option("--full", help="Do not cut long texts.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tell why a row was kept or dropped: its source, every measure, the row it lost to. Of a model, its rows."""
     import json

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from gristmill.filter.axes import ANSWERS, COLUMNS, PREFIXES, Axis, axes, measured
 from gristmill.filter.bias import LEAST_DISTANCE, LEAST_EFFECT, Comparison, asked_for, message
 from gristmill.filter.marks import Table
-from gristmill.filter.shift import holm, stability_index, wilson
+from gristmill.filter.shift import holm, stability_index
+from gristmill.intervals import wilson
 from gristmill.records import Kind, kind_of
 
 SAMPLE = 20_000

@@ -31,7 +31,7 @@ from gristmill.filter.contamination import contamination_findings, index_files
 from gristmill.filter.duplicates import followed
 from gristmill.filter.limits import Rule, describe, rules_of
 from gristmill.filter.marks import Table
-from gristmill.filter.near import PAIRS
+from gristmill.filter.near import PAIRS, NearFindings
 from gristmill.filter.ngrams import Index
 from gristmill.filter.output import write_rows
 from gristmill.filter.rules import DEFAULT_RULES
@@ -267,8 +267,40 @@ class _Mill:
 
     def _judged(self, table: Table, work: Work, index: Index | None, partial: Path) -> dict[str, Any]:
         """The stages that compare rows with limits, with each other or with an evaluation; what they found besides."""
-        settings, run = self.settings, self.run
-        found: dict[str, Any] = {"contamination": [], "near_duplicates": None, "alarms": []}
+        self._by_scores(work)
+        contamination = [] if index is None else self._by_evaluations(table, work, index)
+        settings = self.settings
+        bands = None if settings.near is None else bands_for(settings.near, settings.recall)
+        self.stages.begin("signatures", len(work))
+        signatures = self.run.step(
+            stages.signatures, table, text=settings.text, bands=bands, boilerplate=settings.boilerplate
+        )
+        self.stages.end(f"{len(work):>11,} rows")
+        if settings.exact:
+            self.stages.begin("exact", len(work))
+            self._end(self.run.step(stages.exact, signatures, **self._compared(work, signatures)))
+        near = None if settings.near is None else self._near(table, work, signatures)
+        pq.write_table(PAIRS.empty_table() if near is None else near.pairs, partial / "pairs.parquet")
+        self.stages.begin("openings", len(work))
+        openings = self.run.step(
+            stages.openings,
+            table,
+            signatures,
+            drop=settings.collapse == "mark",
+            _work=work,
+            **self._compared(work, signatures),
+        )
+        self._end(openings.findings)
+        return {
+            "contamination": contamination,
+            "near_duplicates": near and near.report,
+            "alarms": [*near.report["alarms"]] if near else [],
+            "openings": openings.report,
+        }
+
+    def _by_scores(self, work: Work) -> None:
+        """Drop rows whose score is too low."""
+        settings = self.settings
         if settings.minimum:
             rows = np.flatnonzero(self.kept)
             self.stages.begin("scores", len(rows))
@@ -279,58 +311,38 @@ class _Mill:
             score = _score(work, name)
             self.stages.begin("keep-top", len(rows))
             self._end(keep_top_findings(work.keys, rows, score, fraction, name, settings.keep_unjudged))
-        if index is not None:
-            self.stages.begin("contamination", len(work))
-            hits = run.step(stages.contamination, table, expand(settings.against), text=settings.text, _index=index)
-            hits = ds.dataset(run.files(hits), format="parquet").to_table()
-            rows = work.numbers(hits[ORDER])
-            hits = hits.filter(pa.array(self.kept[rows]))
-            judged = contamination_findings(work.numbers(hits[ORDER]), hits["hits"].to_pylist(), index)
-            found["contamination"] = judged.evaluations
-            self._end(judged.findings)
-        bands = None if settings.near is None else bands_for(settings.near, settings.recall)
-        self.stages.begin("signatures", len(work))
-        signatures = run.step(
-            stages.signatures, table, text=settings.text, bands=bands, boilerplate=settings.boilerplate
-        )
-        self.stages.end(f"{len(work):>11,} rows")
-        pairs = PAIRS.empty_table()
-        if settings.exact:
-            self.stages.begin("exact", len(work))
-            self._end(run.step(stages.exact, signatures, **self._compared(work, signatures)))
-        if settings.near is not None:
-            self.stages.begin("near", len(work))
-            before = self.kept
-            near = run.step(
-                stages.near,
-                table,
-                signatures,
-                threshold=settings.near,
-                recall=settings.recall,
-                numbers=settings.numbers,
-                text=settings.text,
-                boilerplate=settings.boilerplate,
-                _work=work,
-                **self._compared(work, signatures),
-            )
-            found["near_duplicates"], pairs = near.report, near.pairs
-            found["alarms"] += near.report["alarms"]
-            if settings.exact:  # an equal of a row that falls to a third is a duplicate of the third
-                self.findings[-1] = followed(self.findings[-1], near.findings, self._signed(work, signatures, before))
-            self._end(near.findings)
-        pq.write_table(pairs, partial / "pairs.parquet")
-        self.stages.begin("openings", len(work))
-        openings = run.step(
-            stages.openings,
+
+    def _by_evaluations(self, table: Table, work: Work, index: Index) -> list[dict[str, Any]]:
+        """Drop rows that hold test items; what is told of each evaluation."""
+        against = expand(self.settings.against)
+        self.stages.begin("contamination", len(work))
+        hits = self.run.step(stages.contamination, table, against, text=self.settings.text, _index=index)
+        hits = ds.dataset(self.run.files(hits), format="parquet").to_table()
+        hits = hits.filter(pa.array(self.kept[work.numbers(hits[ORDER])]))
+        judged = contamination_findings(work.numbers(hits[ORDER]), hits["hits"].to_pylist(), index)
+        self._end(judged.findings)
+        return judged.evaluations
+
+    def _near(self, table: Table, work: Work, signatures: Table) -> NearFindings:
+        """Drop near duplicates."""
+        settings, before = self.settings, self.kept
+        self.stages.begin("near", len(work))
+        near: NearFindings = self.run.step(
+            stages.near,
             table,
             signatures,
-            drop=settings.collapse == "mark",
+            threshold=settings.near,
+            recall=settings.recall,
+            numbers=settings.numbers,
+            text=settings.text,
+            boilerplate=settings.boilerplate,
             _work=work,
             **self._compared(work, signatures),
         )
-        found["openings"] = openings.report
-        self._end(openings.findings)
-        return found
+        if settings.exact:  # an equal of a row that falls to a third is a duplicate of the third
+            self.findings[-1] = followed(self.findings[-1], near.findings, self._signed(work, signatures, before))
+        self._end(near.findings)
+        return near
 
     def _compared(self, work: Work, signatures: Table) -> dict[str, Any]:
         """The parameters of a stage that compares the rows kept so far."""

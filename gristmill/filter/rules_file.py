@@ -14,14 +14,13 @@ The default rules stay on unless switched off; `defaults: false` starts from non
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from gristmill.errors import UsageError
 from gristmill.filter.limits import DEFAULT_RULES, PRIVATE_RULES, Action, Limit, Rule, any_of, imported, own_rule
 from gristmill.filter.row_measures import ANSWER_MEASURES
+from gristmill.yaml_file import read_as
 
 
 class RuleEntry(BaseModel):
@@ -72,7 +71,7 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
 
     Raises UsageError, naming file, rule, value and what is allowed, for a file that cannot be read or makes no sense.
     """
-    entries = _parsed(path)
+    entries = read_as(RulesFile, path, "rules (see `gristmill init rules`)")
     built_in = {rule.name: rule for rule in (*DEFAULT_RULES, *PRIVATE_RULES)}
     names = [entry.name for entry in entries.rules]
     for name in names:
@@ -89,39 +88,6 @@ def read_rules(path: str | Path) -> tuple[Rule, ...]:
         else:
             on.pop(entry.name, None)
     return (*(on[name] for name in built_in if name in on), *own)
-
-
-def _parsed(path: str | Path) -> RulesFile:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); name a YAML file of rules") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{path}: holds {type(content).__name__}; it must hold a mapping with the key 'rules'")
-    try:
-        return RulesFile.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {_first(error, content)}") from error
-
-
-def _first(error: ValidationError, content: dict[str, Any]) -> str:
-    """The first thing pydantic objects to: rule, key, value, what is allowed."""
-    first = error.errors(include_url=False)[0]
-    place = list(first["loc"])
-    allowed = ", ".join(RuleEntry.model_fields if place[0] == "rules" and len(place) > 1 else RulesFile.model_fields)
-    prefix = ""
-    if place[0] == "rules" and len(place) > 1 and isinstance(place[1], int):
-        entry = content["rules"][place[1]]
-        prefix = f"rule {entry['name'] if isinstance(entry, dict) and 'name' in entry else f'number {place[1] + 1}'}: "
-        place = place[2:]
-    key = ".".join(str(part) for part in place)
-    if first["type"] == "extra_forbidden":
-        return f"{prefix}{key}: unknown key; allowed are {allowed}"
-    if first["type"] == "missing":
-        return f"{prefix}{key}: missing"
-    return f"{prefix}{key}{': ' if key else ''}{first['input']!r}: {first['msg']}"
 
 
 def _own(where: str, entry: RuleEntry, built_in: list[str]) -> Rule:

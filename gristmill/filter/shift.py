@@ -140,14 +140,6 @@ def p_values(kept: Counts, dropped: Counts) -> tuple[float, float]:
     return location, shape
 
 
-def wilson(count: int, rows: int) -> tuple[float, float]:
-    """The 95 % score interval of a share (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953)."""
-    share, z2 = count / rows, Z**2
-    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = Z * np.sqrt(share * (1 - share) / rows + z2 / (4 * rows**2)) / (1 + z2 / rows)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
 def holm(p: list[float]) -> list[float]:
     """P-values adjusted for all the tests made (Holm 1979, https://www.jstor.org/stable/4615733), in the same order."""
     order = np.argsort(p, kind="stable")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from gristmill.errors import BadRow
 from gristmill.files import BAD, PEEKED, check_bad
 from gristmill.formats import Bad, expand, raw_records
+from gristmill.progress import step
 from gristmill.records import CARRIED, SCHEMAS, row_id
 from gristmill.shapes import kind_of_record, row_of
 
@@ -60,14 +61,22 @@ class PromptTable:
 
     def __init__(self, path: str):
         self.files = expand([path])
-        names = {name for file in self.files for _, record, _ in islice(raw_records(file), PEEKED) for name in record}
+        names: set[Any] = set()
+        with step("opening", len(self.files), unit="files") as advance:
+            for file in self.files:
+                names.update(name for _, record, _ in islice(raw_records(file), PEEKED) for name in record)
+                advance(1)
         self._carried = frozenset(name for name in names if isinstance(name, str) and name.startswith(tuple(CARRIED)))
 
     def count(self, limit: int | None = None) -> TableCount:
         """What is in it, or in its beginning up to the `limit`-th prompt; reads that. Raises BadInput if too many rows
         are bad."""
         read = _Read()
-        seen = Counter(bytes.fromhex(row["id"][3:]) for row in islice(self._rows(read), limit))
+        seen: Counter[bytes] = Counter()
+        with step("reading", limit) as advance:
+            for row in islice(self._rows(read), limit):
+                seen[bytes.fromhex(row["id"][3:])] += 1
+                advance(1)
         read.check()
         return TableCount(seen.total(), len(seen), read.bad, read.told())
 

@@ -27,12 +27,11 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
-    ValidationError,
     model_validator,
 )
 
 from gristmill.errors import UsageError
-from gristmill.yaml_file import read_yaml
+from gristmill.yaml_file import read_as
 
 Number = StrictInt | StrictFloat
 
@@ -68,6 +67,8 @@ class SlotEntry(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _bare(cls, given: Any) -> Any:
+        if not isinstance(given, list | dict):
+            raise ValueError("allowed are a list of values and a mapping (values, range, from, …)")
         return {"values": given} if isinstance(given, list) else given
 
 
@@ -127,11 +128,7 @@ class Template(_Strict):
         sense. Whether its slots make sense is found by `templates.prepared`.
         """
         shown = shown or str(path)
-        content = read_yaml(path, "a template (see `gristmill init template`)")
-        try:
-            template = cls.model_validate(content)
-        except ValidationError as error:
-            raise UsageError(f"{shown}: {_first(error)}") from error
+        template = read_as(cls, path, "a template (see `gristmill init template`)", shown=shown)
         template._path, template._shown = str(path), shown
         return template
 
@@ -140,30 +137,3 @@ class Template(_Strict):
         if samples < 1:
             raise UsageError(f"samples {samples}: allowed are whole numbers from 1")
         return self.model_copy(update={"samples": samples})
-
-
-def _first(error: ValidationError) -> str:
-    """The first thing pydantic objects to: field, value, what is allowed."""
-    first = error.errors(include_url=False)[0]
-    place = first["loc"]
-    slot = place[0] == "slots" and len(place) > 1
-    holder = SlotEntry if slot else MessageEntry if place[0] == "messages" and len(place) > 1 else Template
-    key = ".".join(str(part) for part in place if not _is_member(part))
-    if first["type"] == "extra_forbidden":
-        allowed = ", ".join(field.alias or name for name, field in holder.model_fields.items())
-        return f"{key}: unknown key; allowed are {allowed}"
-    if first["type"] == "missing":
-        return f"{key}: missing"
-    if slot and len(place) == 2:
-        return f"{key}: {_shown(first['input'])}: allowed are a list of values and a mapping (values, range, from, …)"
-    return f"{key}: {_shown(first['input'])}: {first['msg']}"
-
-
-def _is_member(part: int | str) -> bool:
-    """Whether a part of a place only says which member of a union pydantic tried."""
-    return isinstance(part, str) and ("[" in part or part in ("int", "float"))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 80 else f"{text[:77]}…"

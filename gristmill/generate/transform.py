@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import orjson
 
 from gristmill.errors import GristmillError, UsageError
+from gristmill.generate.asking import Made
 from gristmill.generate.direct import direct_answer, marked_answer
 from gristmill.generate.judged import Judge, Result, drop
 from gristmill.generate.op_file import SET, Op
 from gristmill.generate.originals import values_of
-from gristmill.generate.pipeline import Made
 from gristmill.generate.sample import Candidate, Plan, Row, candidates, rows_of
 from gristmill.models.drive import answer, finished
 from gristmill.models.limits import GOES_ON

@@ -9,7 +9,7 @@ Not covered: more than one result for an original in a mix.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,12 @@ from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.filter.marks import evidence
 from gristmill.generate import mix
+from gristmill.generate.asking import Asking
 from gristmill.generate.direct import has_reasoning
 from gristmill.generate.originals import Originals
-from gristmill.generate.pipeline import Asking, Goal, plan_told
+from gristmill.generate.pipeline import plan_told
 from gristmill.generate.sample import Plan, Row
-from gristmill.generate.tally import Tally
 from gristmill.generate.transform import Transform, transformed
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
 from gristmill.parquet import GROUP_ROWS, RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
@@ -50,10 +49,8 @@ def transform_rows(
     plan: Plan,
     *,
     run: Run,
-    goal: Goal = Goal(),  # noqa: B008  frozen
+    asking: Asking | None = None,
     reason_share: float | None = None,
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
     source: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], None] | None = None,
@@ -71,7 +68,7 @@ def transform_rows(
     stages = Stages(say)
     if reason_share is not None:
         transform = replace(transform, only=frozenset(to_change(originals, transform, plan, reason_share)))
-    asking = Asking(Tally(prices or {}), goal, budget)
+    asking = asking or Asking()
     counts, told = _Counts(transform), None
     with space_wanted("the output", out), beside(out) as partial:
         file = partial / out.name

@@ -2,38 +2,28 @@
 
 Accuracy is the mean over items of the share of an item's samples that are right. Its interval is Wilson's (1927), at
 the number of independent answers that the spread between items leaves (samples of one item resemble each other: counted
-as independent, five of each make a 95 % interval that holds far less often). pass@k is the unbiased estimate of Chen et
-al. (2021, https://arxiv.org/abs/2107.03374). Calibration is the expected calibration error in ten equal bins (Naeini et
-al. 2015; Guo et al. 2017, https://arxiv.org/abs/1706.04599) and Brier's score (1950), both 0 at best.
+as independent, five of each make a 95 % interval that holds far less often). pass@k is the unbiased estimate of
+`score/pass_at_k.py`. Calibration is the expected calibration error in ten equal bins (Naeini et al. 2015; Guo et al.
+2017, https://arxiv.org/abs/1706.04599) and Brier's score (1950), both 0 at best.
 
 Not covered: items drawn in clusters (several questions to one text): their intervals are too narrow.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import comb, sqrt
 from statistics import median_low
 from typing import Any
 
 import numpy as np
 import orjson
-from scipy.stats import norm
 
 from gristmill.errors import UsageError
+from gristmill.intervals import wilson
 from gristmill.loop.evals import Evals, Key, Outcome, default_slices, outcomes, solved_of
 from gristmill.loop.logs.rows import Row
 from gristmill.rollout.groups import Solved
+from gristmill.score.pass_at_k import pass_at_k
 
 BINS = 10
-
-
-def wilson_interval(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval for a share of `n` answers, which need not be a whole number; (0, 1) for none."""
-    if n <= 0:
-        return 0.0, 1.0
-    z = float(norm.ppf((1 + confidence) / 2))
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def accuracy(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
@@ -46,7 +36,8 @@ def accuracy(counts: Sequence[tuple[int, int]]) -> dict[str, Any]:
         return {**told, "accuracy": None, "low": 0.0, "high": 1.0}
     means = np.array([right / samples for right, samples in judged])
     share = float(means.mean())
-    low, high = wilson_interval(share, _independent(means, share, told["samples"]))
+    n = _independent(means, share, told["samples"])
+    low, high = wilson(share * n, n)
     return {**told, "accuracy": share, "low": low, "high": high}
 
 
@@ -60,11 +51,8 @@ def _independent(means: np.ndarray[Any, Any], share: float, samples: int) -> flo
 
 
 def pass_at(counts: Iterable[tuple[int, int]], k: int) -> float | None:
-    """The chance that one of `k` samples is right, over items of (right, judged) with k or more judged; None for none.
-
-    Of an item 1 - C(n-c, k) / C(n, k), which is unbiased; 1 - (1 - c/n)^k is not.
-    """
-    each = [1 - comb(n - right, k) / comb(n, k) for right, n in counts if n >= k]
+    """The chance that one of `k` samples is right, over items of (right, judged) with k judged; None for none."""
+    each = [pass_at_k(n, right, k) for right, n in counts if n >= k]
     return sum(each) / len(each) if each else None
 
 

@@ -24,14 +24,12 @@ from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.filter.ngrams import Index
+from gristmill.generate.asking import Asking, Made
 from gristmill.generate.judged import Verified, drop
-from gristmill.generate.pipeline import Asking, Goal, Made
-from gristmill.generate.tally import Tally
 from gristmill.loop.asks import KINDS, Ask
 from gristmill.loop.clusters_table import UNCLUSTERED
 from gristmill.loop.counter import Done, Seed, Seen, Target, Task, asked_of, done, marks, result_of, target_of, verify
 from gristmill.loop.counter_inputs import index_of, mark_leaks, mined_from, replayed, rows_made, suites
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.drive import finished
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
@@ -104,6 +102,14 @@ class _Making:
             self.seen.mark(row)
         self.rows += made
 
+    def in_order(self) -> list[Row]:
+        """All rows by cluster, kind and number; what no score has verified is for people to look at."""
+        rows = [row for _, row in sorted(self.rows, key=lambda pair: pair[0])]
+        for row in rows:
+            if self.score is None and row.get("drop_rule") is None:
+                row["flag_review"] = "answer"
+        return rows
+
     def kept(self, cluster: int, kind: int) -> list[Row]:
         """The kept rows of a cluster and kind."""
         return [row for place, row in self.rows if place[:2] == (cluster, kind) and row.get("drop_rule") is None]
@@ -122,9 +128,7 @@ def counter_clusters(
     score: Score | None = None,
     checker: Model | None = None,
     against: Sequence[str] = (),
-    goal: Goal = Goal(),  # noqa: B008  frozen
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
+    asking: Asking | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -146,7 +150,7 @@ def counter_clusters(
     files, evals = suites(against, run), mined_from(path, run)
     making = _Making(clusters, index_of(files, evals, clusters), score)
     targets = [target_of(cluster, plan.seed) for cluster in chosen]
-    asking = Asking(Tally(prices or {}), goal, budget)
+    asking = asking or Asking()
     stages.begin("counter", plan.n * len(chosen))
     if plan.made_by is not None:
         _by_function(targets, plan, making)
@@ -154,14 +158,11 @@ def counter_clusters(
         assert model is not None
         verified = Verified(score, checker or model) if score else None
         _by_model(targets, plan, making, asking, partial(_work, asks, model, plan, verified), verified)
-    rows = [row for _, row in sorted(making.rows, key=lambda pair: pair[0])]
-    for row in rows:
-        if score is None and row.get("drop_rule") is None:
-            row["flag_review"] = "answer"
-    kept = sum(row.get("drop_rule") is None for row in rows)
+    made = making.in_order()
+    kept = sum(row.get("drop_rule") is None for row in made)
     wanted = round(kept * plan.replay_share / (1 - plan.replay_share)) if plan.replay else 0
     old = replayed(plan.replay, wanted, making.index, seed=plan.seed) if wanted else []
-    rows += old
+    rows = made + old
     stages.end(f"{len(rows):>11,} rows", asking.tally.note())
     stop = asking.ended(len(rows), None, out)
     summary = _summary(chosen, plan, making, old, wanted) | {

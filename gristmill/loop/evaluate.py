@@ -19,14 +19,12 @@ from gristmill import __version__
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import Refused, UsageError
-from gristmill.generate.pipeline import Asking, Goal
+from gristmill.generate.asking import Asking
 from gristmill.generate.sample import Plan, candidates
-from gristmill.generate.tally import Tally
 from gristmill.loop.accuracy import summarised
 from gristmill.loop.evals import SUITE, Evals
 from gristmill.loop.logs.rows import Row
 from gristmill.loop.suite import Suite, items_of, register
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
@@ -35,15 +33,13 @@ from gristmill.rollout.groups import Solved
 from gristmill.run import Run, peak_rss_mb
 from gristmill.score.cache import Scores, cached
 from gristmill.score.pipeline import Tally as Verdicts
-from gristmill.score.score import Item
+from gristmill.score.score import Item, Score
 
 TOGETHER = 1_024
 """Rows that are scored at once."""
 
 HEAVY = {"prompt", "response", "reasoning", "tools", "reference"}
 """Columns that a summary does not need."""
-
-DONE = Goal()
 
 
 def evaluate(
@@ -57,9 +53,7 @@ def evaluate(
     solved: Solved | None = None,
     seed: int | None = 0,
     limit: int | None = None,
-    goal: Goal = DONE,
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
+    asking: Asking | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -73,8 +67,8 @@ def evaluate(
     fit its items.
     """
     check_replaceable(out, "eval", force=force)
-    started = time.monotonic()
-    stages, cache, built = Stages(say), Scores(run.path), suite.built()
+    started, asking = time.monotonic(), asking or Asking()
+    stages, cache, built = Stages(say), Scores(run.path, asking.budget), suite.built()
     by = solved or Solved(built[0].name, suite.least)
     if by.score not in (names := [score.name for score in built]):
         raise UsageError(f"--score {by.score}: the suite has no such score; allowed: {', '.join(names)}")
@@ -82,26 +76,15 @@ def evaluate(
     _check_slices(suite, items)
     register(run, suite, items)
     plan = Plan(n=samples or suite.samples, sampling={**suite.sampling, **(sampling or {})}, seed=seed)
-    asking = Asking(Tally(prices or {}), goal, budget)
     rows = asking.rows(candidates(items[:limit], [model], plan))
     if (first := next(rows, None)) is None:
         raise asking.stop or UsageError(f"suite {suite.name}: no item was asked")
     verdicts = [Verdicts(score) for score in built]
-    ready = [cached(score, cache) for score in built]
-
-    def scored() -> Iterator[Row]:
-        for part in _parts(chain([first], rows)):
-            judged = [_item(row) for row in part]
-            for score, tally in zip(ready, verdicts, strict=True):
-                for row, verdict in zip(part, tally.add(score, judged), strict=True):
-                    for name, value in verdict._asdict().items():
-                        row[f"{'score' if name == 'value' else name}_{score.name}"] = value
-            yield from part
-
+    scored = _scored(chain([first], rows), [cached(score, cache) for score in built], verdicts)
     names.sort(key=lambda name: name != by.score)
     params = {"suite": suite.name, "model": model.name, "samples": plan.n, "sampling": dict(plan.sampling)}
     stages.begin("eval")
-    light = write_evals(scored(), items[0], names, suite.slices, out, run=run, params=params, least=by.least)
+    light = write_evals(scored, items[0], names, suite.slices, out, run=run, params=params, least=by.least)
     stages.end(f"{len(light):>11,} rows", asking.tally.note())
     found = Evals(light, tuple(suite.slices), tuple(names), by.least)
     summary: dict[str, Any] = {
@@ -116,7 +99,7 @@ def evaluate(
         "peak_rss_mb": round(peak_rss_mb(), 1),
     }
     stop = asking.ended(len(light), None, out)
-    if failed := next((each for each in verdicts if each.failed > goal.max_failures * len(light)), None):
+    if failed := next((each for each in verdicts if each.failed > asking.goal.max_failures * len(light)), None):
         stop = stop or Refused(
             f"score {failed.score.name}: {failed.failed:,} of {len(light):,} rows have no verdict for an error; first: "
             f"{failed.first_error}; the rows are in {out}"
@@ -167,9 +150,15 @@ def _check_slices(suite: Suite, items: Sequence[Row]) -> None:
         raise UsageError(f"suite {suite.name}: slice {missing}: no item has it; allowed: {allowed}")
 
 
-def _parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _scored(rows: Iterator[Row], scores: Sequence[Score], verdicts: Sequence[Verdicts]) -> Iterator[Row]:
+    """The rows with the columns of each score, which `verdicts` counts."""
     while part := list(islice(rows, TOGETHER)):
-        yield part
+        judged = [_item(row) for row in part]
+        for score, tally in zip(scores, verdicts, strict=True):
+            for row, verdict in zip(part, tally.add(score, judged), strict=True):
+                for name, value in verdict._asdict().items():
+                    row[f"{'score' if name == 'value' else name}_{score.name}"] = value
+        yield from part
 
 
 def _item(row: Mapping[str, Any]) -> Item:

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gristmill.intervals import wilson
 from gristmill.loop.clusters import exact_interval
 from gristmill.loop.found import Cluster
 from gristmill.loop.scan import Floats
-from gristmill.rollout.pass_rate import wilson
 
 Row = dict[str, Any]
 
@@ -72,7 +72,7 @@ def factors(
         failures / len(members),
         *exact_interval(failures, len(members)),
         rest,
-        wilson(round(failures), len(failed), CONFIDENCE).low,
+        wilson(round(failures), len(failed), CONFIDENCE)[0],
         float(severity),
         float(headroom),
         float(by_hand.get("effort", 1.0)),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.errors import Refused
+from gristmill.generate.asking import Asking
 from gristmill.keys import file_hash, hashed_files, key_of
 from gristmill.loop.asks import asks_of
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
@@ -129,7 +130,7 @@ def countered(loop: Loop, round_: int, chosen: Sequence[Row], clusters: Path, ou
         priced = prices_of(entry.model, entries())
         prices = {model.name: priced} if priced else {}
         try:
-            return ask(model=model, score=verify, budget=budget, prices=prices, say=loop.say)
+            return ask(model=model, score=verify, asking=Asking(budget=budget, prices=prices), say=loop.say)
         finally:
             wait(model.close())
 

@@ -118,7 +118,7 @@ class Budgeted:
 
 
 class Charged:
-    """`inner`, each of whose answers is charged to `budget`. Goes outside the ledger, for its answers count too."""
+    """`inner`, each of whose answers is charged to `budget`. Goes outside the ledger where its answers count too."""
 
     def __init__(self, inner: Model, budget: Budget, prices: Prices):
         self.inner, self.budget, self.prices = inner, budget, prices

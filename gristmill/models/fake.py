@@ -23,13 +23,13 @@ from typing import Annotated, Any, Self
 
 import orjson
 import pydantic
-import yaml
 
 from gristmill.errors import CallFailed, GristmillError, UsageError
 from gristmill.models.answer import parse_answer
 from gristmill.models.protocol import Completion, Request
 from gristmill.models.request import cap, keys
 from gristmill.user_code import user_module
+from gristmill.yaml_file import read_as
 
 _WORD = re.compile(r"\s*\S+")
 _WHEN = ("match", "exact", "regex", "default")
@@ -110,9 +110,8 @@ class Fake:
 
     def __init__(self, path: Path):
         self.path = path
-        content = _content(path)
-        self.entries = _read(path, content).replies
-        digest = blake2b(content, digest_size=16)
+        self.entries = read_as(_File, path, "a script: replies (see `gristmill init fake`)").replies
+        digest = blake2b(path.read_bytes(), digest_size=16)
         self._functions: dict[str, Callable[..., Any]] = {}
         for i, entry in enumerate(self.entries):
             if entry.function and entry.function not in self._functions:
@@ -173,24 +172,6 @@ class Fake:
         if not isinstance(text, str):
             raise UsageError(f"{self.path}: {name} returned {type(text).__name__}; it must return text")
         return text.encode("utf-8", "replace").decode()
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; name a YAML file of replies") from None
-
-
-def _read(path: Path, content: bytes) -> _File:
-    try:
-        return _File.model_validate(yaml.safe_load(content))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path}: {place}: {first['msg']} (got {str(first['input'])[:60]!r})") from None
 
 
 def _function(path: Path, place: str, name: str) -> tuple[Callable[..., Any], bytes]:

@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 from yarl import URL
 
 from gristmill.errors import UsageError
@@ -38,8 +37,10 @@ from gristmill.models.endpoint import KEY_ENV, TIMEOUT, Endpoint
 from gristmill.models.limits import Limits
 from gristmill.models.protocol import Completion, Model, Request
 from gristmill.models.retries import Limited
+from gristmill.yaml_file import checked, read_yaml
 
 FILE = Path("models.yaml")
+_WHAT = "models (see `gristmill init models`)"
 
 
 class _Strict(pydantic.BaseModel):
@@ -93,26 +94,13 @@ def entries(path: Path | None = None) -> dict[str, Entry]:
     if path is None and not FILE.is_file():
         return {}
     path = path or FILE
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        listed = found.get("models") if isinstance(found, dict) else None
-        if isinstance(listed, dict):  # by alias
-            found = {"models": [{"alias": alias, **(entry or {})} for alias, entry in listed.items()]}
-        models = _File.model_validate(found).models
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; name a models.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    except (pydantic.ValidationError, TypeError) as error:
-        raise UsageError(f"{path}: {_first(error)}; see `gristmill init models`") from None
-    return {entry.alias: entry for entry in models}
-
-
-def _first(error: Exception) -> str:
-    if not isinstance(error, pydantic.ValidationError):
-        return "models must be a list of entries"
-    first = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']} (got {str(first['input'])[:60]!r})"
+    content = read_yaml(path, _WHAT)
+    if isinstance(by_alias := content.get("models"), dict):
+        content["models"] = [
+            {"alias": alias, **entry} if isinstance(entry, Mapping) else entry or {"alias": alias}
+            for alias, entry in by_alias.items()
+        ]
+    return {entry.alias: entry for entry in checked(_File, content, str(path), _WHAT).models}
 
 
 def prices_of(spec: str, known: Mapping[str, Entry], *, batch: bool = False) -> Prices | None:
@@ -189,12 +177,14 @@ def ready(
     timeout: float | None = None,
     models: Path | None = None,
     batches: Batches | None = None,
+    charge_known: bool = True,
 ) -> Model:
     """A MODEL with everything around it: limits and retries, the ledger `calls`, the `budget`, its default sampling.
 
-    With `batches`, it answers what is in their ledger, and they get it filled. Its connections are closed when the
-    process ends, if `close` was not called before. Raises UsageError for a name that is none of those allowed, a limit
-    of cost where no price is known, and for batches of what is no endpoint.
+    The budget is charged for answers that the ledger knew, too, unless `charge_known` is False (for what asks the same
+    again, as the axes of a judge do). With `batches`, it answers what is in their ledger, and they get it filled. Its
+    connections are closed when the process ends, if `close` was not called before. Raises UsageError for a name that is
+    none of those allowed, a limit of cost where no price is known, and for batches of what is no endpoint.
     """
     known = entries(models)
     model, limits = base_model(spec, known, concurrency=concurrency, timeout=timeout)
@@ -210,9 +200,11 @@ def ready(
             model = Budgeted(model, budget)
         if limits:
             model = Limited(model, limits)
+        if budget and not charge_known:
+            model = Charged(model, budget, prices or Prices())
         if calls:
             model = Cached(model, calls)
-        if budget:
+        if budget and charge_known:
             model = Charged(model, budget, prices or Prices())
     if spec in known and known[spec].sampling:
         model = Sampled(model, known[spec].sampling)

@@ -15,11 +15,15 @@ Not covered: clipping, KL penalties, weights of tokens: those are the trainer's.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-Form = Literal["grpo", "dr_grpo", "rloo"]
+OfRewards = Literal["grpo", "dr_grpo", "rloo"]
+"""Forms that look at the rewards of one group."""
+Form = Literal[OfRewards, "gdpo"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
 EPSILON = 1e-4
 """Added to standard deviations, as TRL does."""
 
@@ -29,7 +33,7 @@ EQUAL = 1e-8
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def advantages(rewards: Sequence[float | None], form: Form = "grpo") -> list[float | None]:
+def advantages(rewards: Sequence[float | None], form: OfRewards = "grpo") -> list[float | None]:
     """The advantage of each output of one group; None where there is no reward."""
     known = _floats(rewards)
     judged = known[~np.isnan(known)]

@@ -4,15 +4,16 @@ Not covered: where the outputs come from (`pipeline.py`).
 """
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from gristmill.rollout.advantages import Form, advantages, is_dead
-from gristmill.rollout.pass_rate import Offer, band, offers, wilson
+from gristmill.errors import UsageError
+from gristmill.rollout.advantages import Form, advantages, gdpo, is_dead
+from gristmill.rollout.pass_rate import Offer, band, offers, rate_of
 from gristmill.score.reward import Reward, Rewarded
 from gristmill.score.score import Item
 
@@ -30,7 +31,7 @@ GROUP_COLUMNS = {
     "flag_band": pa.large_string(),
 }
 """What every row of a group carries beside its scores: its advantage; the group's pass rate with its 95 % Wilson
-interval; `live` or `dead` (no gradient); `hard`, `medium`, `easy` or `unknown`."""
+interval; `live`, `dead` (no gradient) or `unjudged`; `hard`, `medium`, `easy` or `unknown`."""
 
 
 class Solved(NamedTuple):
@@ -49,11 +50,19 @@ def reward_columns(reward: Reward) -> list[pa.Field]:
 
 
 class Account:
-    """What a reward did over all groups so far. `solved` says what the pass rate counts, `form` the advantage."""
+    """What a reward did over all groups so far. `solved` says what the pass rate counts (None: the first component),
+    `form` the advantage. Raises UsageError for what does not go with the reward."""
 
-    def __init__(self, reward: Reward, solved: Solved, form: Form = "grpo"):
+    def __init__(self, reward: Reward, solved: Solved | None = None, form: Form = "grpo"):
+        names = [each.score.name for each in reward.components]
+        solved = solved or Solved(names[0])
+        if solved.score not in names:
+            raise UsageError(f"solved {solved.score}: no component of the reward; allowed: {', '.join(names)}")
+        if form == "gdpo" and reward.templates:
+            raise UsageError("--advantage gdpo: a reward with templates; take one without")
         self.reward, self.solved, self.form = reward, solved, form
-        self.prompts = self.rows = self.dead = 0
+        self.prompts = self.rows = 0
+        self.kinds: Counter[str] = Counter()
         self.verdicts: Counter[str] = Counter()
         self.bands: Counter[str] = Counter()
         self.counts: list[tuple[int, int]] = []
@@ -61,22 +70,29 @@ class Account:
         self.shares: list[dict[str, float]] = []
 
     def rewarded(self, rows: Sequence[Row], items: Sequence[Item], groups: Sequence[Hashable]) -> list[Row]:
-        """The rows with their columns; the rows of a group stand together, and none of them in another call."""
+        """The rows with their columns; the rows of a group stand together, and none of them in another call. They are
+        the batch over which GDPO scales."""
         found = self.reward(items, groups)
+        members = [list(places) for _, places in groupby(range(len(rows)), key=lambda n: groups[n])]
+        rewarded = [[found[n] for n in places] for places in members]
         made: list[Row] = []
-        for _, members in groupby(range(len(rows)), key=lambda n: groups[n]):
-            places = list(members)
-            made += self._group([rows[n] for n in places], [found[n] for n in places])
+        for places, group, worth in zip(members, rewarded, self._advantages(rewarded), strict=True):
+            made += self._group([rows[n] for n in places], group, worth)
         return made
 
-    def _group(self, rows: Sequence[Row], found: Sequence[Rewarded]) -> list[Row]:
-        values = [each.value for each in found]
+    def _advantages(self, groups: Sequence[Sequence[Rewarded]]) -> list[list[float | None]]:
+        if self.form != "gdpo":
+            return [advantages([each.value for each in group], self.form) for group in groups]
+        weights = {c.score.name: c.weight for c in self.reward.components if c.gate is None and c.weight}
+        return gdpo([by_component(group, weights) for group in groups], weights)
+
+    def _group(self, rows: Sequence[Row], found: Sequence[Rewarded], worth: Sequence[float | None]) -> list[Row]:
         judged = [v for each in found if (v := each.parts[self.solved.score].value) is not None]
-        rate = wilson(sum(v >= self.solved.least for v in judged), len(judged))
-        place, dead = band(rate.solved, rate.samples), is_dead(values)
+        rate = rate_of(sum(v >= self.solved.least for v in judged), len(judged))
+        place, kind = band(rate.solved, rate.samples), kind_of(worth)
         self.prompts += 1
         self.rows += len(rows)
-        self.dead += dead
+        self.kinds[kind] += 1
         self.bands[place] += 1
         if rate.samples:
             self.counts.append((rate.solved, rate.samples))
@@ -90,13 +106,18 @@ class Account:
             "score_pass_rate": rate.value,
             "score_pass_low": rate.low,
             "score_pass_high": rate.high,
-            "flag_group": "dead" if dead else "live",
+            "flag_group": kind,
             "flag_band": place,
         }
         return [
             {**row, **_told(self.reward.name, each), "score_advantage": advantage, **group}
-            for row, each, advantage in zip(rows, found, advantages(values, self.form), strict=True)
+            for row, each, advantage in zip(rows, found, worth, strict=True)
         ]
+
+    def without_gradient(self) -> str:
+        """How many groups have none, and why."""
+        unjudged = f", {self.kinds['unjudged']:,} not judged" if self.kinds["unjudged"] else ""
+        return f"{self.kinds['dead']:,} groups without gradient{unjudged}"
 
     def summary(self) -> dict[str, Any]:
         """Everything, as JSON."""
@@ -110,11 +131,34 @@ class Account:
             "pass_rate_of": self.solved.score,
             "pass_rate": float(np.mean([k / n for k, n in self.counts])) if self.counts else None,
             "bands": dict(self.bands.most_common()),
-            "dead_groups": self.dead,
+            "dead_groups": self.kinds["dead"],
+            "unjudged_groups": self.kinds["unjudged"],
             "components": components,
             "dominant": [each["score"] for each in components if each["share"] > DOMINANT and len(components) > 1],
-            "offers": [_offer(each) for each in offers(self.rows, self.counts)],
+            "offers": [_offer(each) for each in offers(self.rows, self.counts)] if self.counts else [],
         }
+
+
+def by_component(group: Sequence[Rewarded], weights: Mapping[str, float]) -> dict[str, list[float | None]]:
+    """What the weighed components of a group's rewards are worth before their weights, one value an output.
+
+    An output without a reward has None; one that failed a gate has the worst of the others in each component.
+    """
+    found: dict[str, list[float | None]] = {}
+    for name, weight in weights.items():
+        values = [share / weight if (share := each.shares.get(name)) is not None else None for each in group]
+        gain = [value * weight for value in values if value is not None]
+        worst = min(gain) / weight if gain else 0.0
+        found[name] = [worst if each.verdict == "gated" else v for each, v in zip(group, values, strict=True)]
+    return found
+
+
+def kind_of(worth: Sequence[float | None]) -> str:
+    """What the advantages of a group, or its rewards, make it: `dead` where they are all equal, `unjudged` where too
+    few were judged to tell, else `live`."""
+    if not is_dead(worth):
+        return "live"
+    return "unjudged" if None in worth and sum(value is not None for value in worth) < 2 else "dead"
 
 
 def _told(name: str, rewarded: Rewarded) -> Row:

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaln
-from scipy.stats import beta, binomtest
+from scipy.special import betainc, betaln
+
+from gristmill.intervals import wilson
 
 BANDS = (("hard", 0.0, 0.25), ("medium", 0.25, 0.75), ("easy", 0.75, 1.0))
 """Names and bounds of the bands."""
@@ -34,19 +35,16 @@ class Rate(NamedTuple):
         return self.solved / self.samples if self.samples else None
 
 
-def wilson(solved: int, samples: int, confidence: float = 0.95) -> Rate:
-    """The rate with Wilson's score interval (1927, https://doi.org/10.1080/01621459.1927.10502953)."""
-    if not samples:
-        return Rate(0, 0, 0.0, 1.0)
-    interval = binomtest(solved, samples).proportion_ci(confidence, method="wilson")
-    return Rate(solved, samples, float(interval.low), float(interval.high))
+def rate_of(solved: int, samples: int) -> Rate:
+    """The rate with its 95 % interval, which is everything where nothing was sampled."""
+    return Rate(solved, samples, *wilson(solved, samples))
 
 
 def band(solved: int, samples: int, *, sure: float = SURE) -> str:
     """The band that holds the rate with posterior probability `sure`, under a uniform prior; `unknown` if none does."""
-    posterior = beta(1 + solved, 1 + samples - solved)
+    right, wrong = 1 + solved, 1 + samples - solved
     for name, low, high in BANDS:
-        if posterior.cdf(high) - posterior.cdf(low) >= sure:
+        if betainc(right, wrong, high) - betainc(right, wrong, low) >= sure:  # the beta distribution function
             return name
     return "unknown"
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from gristmill.files import batch_of
 from gristmill.records import DROPS, SCHEMAS, row_id
 from gristmill.rollout.groups import Solved
-from gristmill.rollout.pass_rate import band, wilson
+from gristmill.rollout.pass_rate import band, rate_of
 from gristmill.rollout.rollouts import Rollouts
 
 Row = dict[str, Any]
@@ -92,7 +92,7 @@ def pick_prompts(
     drops = _Drops(len(members))
     for number, group in enumerate(members):
         judged = values[group][~np.isnan(values[group])]
-        rate = wilson(int((judged >= solved.least).sum()), len(judged))
+        rate = rate_of(int((judged >= solved.least).sum()), len(judged))
         place = band(rate.solved, rate.samples)
         bands[place] += 1
         first = rollouts.table.slice(int(group[0]), 1).to_pylist()[0]

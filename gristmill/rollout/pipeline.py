@@ -22,10 +22,8 @@ from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import UsageError
 from gristmill.files import BAD, ORDER, batches, check_bad
-from gristmill.generate.pipeline import Asking, Goal
+from gristmill.generate.asking import Asking
 from gristmill.generate.sample import Plan, candidates
-from gristmill.generate.tally import Tally
-from gristmill.models.budget import Budget, Prices
 from gristmill.models.protocol import Model
 from gristmill.parquet import RowWriter, check_replaceable, marked
 from gristmill.progress import Stages
@@ -42,7 +40,6 @@ TOGETHER = 1_024
 """Rows that are judged at once, in whole groups."""
 
 EIGHT = Plan(n=8)
-DONE = Goal()
 
 
 def rollout_prompts(
@@ -55,9 +52,7 @@ def rollout_prompts(
     run: Run,
     solved: Solved | None = None,
     form: Form = "grpo",
-    goal: Goal = DONE,
-    budget: Budget | None = None,
-    prices: Mapping[str, Prices] | None = None,
+    asking: Asking | None = None,
     source: str = "",
     force: bool = False,
     say: Callable[[str], None] | None = None,
@@ -69,14 +64,16 @@ def rollout_prompts(
     UsageError for what makes every call fail, and for no prompt at all.
     """
     check_replaceable(out, "rollout", force=force)
-    asking = Asking(Tally(prices or {}), goal, budget)
+    asking = asking or Asking()
+    scores = Scores(run.path, asking.budget)
+    account = Account(reward.cached(scores), solved, form)
     rows = asking.rows(candidates(prompts, [model], plan))
     first = next(rows, None)
     if first is None:
         raise asking.stop or UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     carried = [name for name in first if name.startswith(tuple(CARRIED))]
     grouped = _numbered(_chained(first, rows))
-    made = _written(grouped, carried, reward, out, run=run, solved=solved, form=form, source=source, say=say)
+    made = _written(grouped, carried, account, scores, out, run=run, source=source, say=say)
     stop = asking.ended(made["rows"], None, out)
     summary = {**made, **asking.tally.summary(), "stopped": str(stop) if stop else None}
     if stop:
@@ -103,6 +100,8 @@ def rollout_samples(
     Raises BadInput for too many bad rows, UsageError for rows without responses.
     """
     check_replaceable(out, "rollout", force=force)
+    scores = Scores(run.path)
+    account = Account(reward.cached(scores), solved, form)
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     if kind not in ("sample", "label"):
         raise UsageError(f"rollout: these are {kind} rows; say which MODEL answers them with -m, or --map response=…")
@@ -117,31 +116,26 @@ def rollout_samples(
     grouped = ((prompt, row) for prompt, rows in groups.items() for row in rows)
     carried = [name for name in schema.names if name.startswith(tuple(CARRIED))]
     source = paths if isinstance(paths, str) else " ".join(paths)
-    made = _written(grouped, carried, reward, out, run=run, solved=solved, form=form, source=source, say=say)
+    made = _written(grouped, carried, account, scores, out, run=run, source=source, say=say)
     return {**made, "rows_bad": bad.count, "bad_rows": bad.first}
 
 
 def _written(
     grouped: Iterable[tuple[Hashable, Row]],
     carried: Sequence[str],
-    reward: Reward,
+    account: Account,
+    scores: Scores,
     out: Path,
     *,
     run: Run,
-    solved: Solved | None,
-    form: Form,
     source: str,
     say: Callable[[str], None] | None,
 ) -> dict[str, Any]:
     """Reward rows that come with their group, write them, register the file, and tell what it holds."""
     started = time.monotonic()
-    stages, scores = Stages(say), Scores(run.path)
-    names = [each.score.name for each in reward.components]
-    counted = solved or Solved(names[0])
-    if counted.score not in names:
-        raise UsageError(f"solved {counted.score}: no component of the reward; allowed: {', '.join(names)}")
-    account = Account(reward.cached(scores), counted, form)
-    added = reward_columns(reward)
+    stages = Stages(say)
+    names = [each.score.name for each in account.reward.components]
+    added = reward_columns(account.reward)
     kept = [name for name in carried if name not in {field.name for field in added}]
     fields = [pa.field(name, next(t for prefix, t in CARRIED.items() if name.startswith(prefix))) for name in kept]
     schema = marked(pa.schema([*SCHEMAS["sample"], *fields, *added]))
@@ -151,9 +145,7 @@ def _written(
             for groups, rows in _whole_groups(grouped):
                 for row in account.rewarded(rows, [_item(row) for row in rows], groups):
                     writer.write(row)
-        stages.end(
-            f"{account.rows:>11,} rows", f"{account.prompts:,} prompts, {account.dead:,} groups without gradient"
-        )
+        stages.end(f"{account.rows:>11,} rows", f"{account.prompts:,} prompts, {account.without_gradient()}")
         summary = {
             "gristmill": __version__,
             "source": source,

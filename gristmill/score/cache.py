@@ -23,6 +23,7 @@ from uuid import uuid4
 from gristmill.database import Database, Migrations
 from gristmill.disk import space_wanted
 from gristmill.ledger import UNUSABLE, Owner, is_alive, this_process
+from gristmill.models.budget import Budget
 from gristmill.score.score import TRANSIENT, Item, Judge, Score, Verdict
 
 FILE = "scores.sqlite"
@@ -51,12 +52,14 @@ MIGRATIONS: Migrations = [m001_scores]
 class Scores:
     """The score cache of the run directory `directory`, which is created with it. Threads may share it.
 
-    `hits` and `judged` count, by score, the items that were known and those that were judged. Raises UsageError for a
-    file that is no cache or may not be written, OutOfSpace when the disk is full.
+    `hits` and `judged` count, by score, the items that were known and those that were judged; `budget` is what judges
+    that are models may spend (a copy in another process has none). Raises UsageError for a file that is no cache or may
+    not be written, OutOfSpace when the disk is full.
     """
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, budget: Budget | None = None):
         directory.mkdir(parents=True, exist_ok=True)
+        self.budget = budget
         self.directory, self.path = directory, directory / FILE
         self.hits: Counter[str] = Counter()
         self.judged: Counter[str] = Counter()

@@ -21,6 +21,7 @@ import orjson
 
 from gristmill.calibrate.bias import JUDGED, survivor
 from gristmill.errors import UsageError
+from gristmill.models.budget import Budget
 from gristmill.models.calls import Calls
 from gristmill.models.drive import Job, completions, wait
 from gristmill.models.named import base_model, entries, ready
@@ -45,21 +46,23 @@ SAID = 2_000
 @dataclass(frozen=True)
 class ModelJudge:
     """A judge of items; with a pairwise file it compares `response` with `other`. `axis` is the axis it gives, `run`
-    the directory whose calls ledger remembers the answers (None: nothing is remembered). Raises what models raise:
-    UsageError for a wrong key, Refused for a dead endpoint."""
+    the directory whose calls ledger remembers the answers (None: nothing is remembered), `budget` what may be spent on
+    answers that it does not know. Raises what models raise: UsageError for a wrong key, Refused for a dead endpoint or
+    a budget that is spent."""
 
     file: JudgeFile
     axis: str | None
     run: Path | None = None
+    budget: Budget | None = None
 
     def within(self, scores: Scores) -> Judge:
         """The same judge, remembering answers in that run."""
-        return replace(self, run=scores.directory)
+        return replace(self, run=scores.directory, budget=scores.budget)
 
     def __call__(self, items: Sequence[Item]) -> list[Verdict]:
         """A verdict for each item."""
         calls = Calls(self.run) if self.run else None
-        models = [ready(spec, calls=calls) for spec in self.file.models]
+        models = [ready(spec, calls=calls, budget=self.budget, charge_known=False) for spec in self.file.models]
         try:
             answers = completions(self._jobs(items, models))
             per_item = len(models) * self._per_model

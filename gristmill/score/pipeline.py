@@ -9,7 +9,7 @@ Not covered: rows whose score is too low (`gristmill filter --min`), what a scor
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import Refused, UsageError
 from gristmill.files import BAD, ORDER, batches, check_bad
+from gristmill.models.budget import Budget
 from gristmill.parquet import Writer, check_replaceable, marked
 from gristmill.progress import Stages
 from gristmill.records import Kind
@@ -61,6 +62,7 @@ def score_files(
     max_bad: float = 0.01,
     max_failures: float = 0.1,
     strict_gold: bool = False,
+    budget: Budget | None = None,
     force: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def score_files(
 
     The answer of question/answer rows is their reference. Rows that an earlier filter dropped are left out. Returns the
     summary. Raises BadInput for too many bad rows, UsageError for rows without a response, Refused, with the file
-    written, where more than the share `max_failures` of a judge's calls failed. With `strict_gold` the references are
+    written, where more than the share `max_failures` of a judge's calls failed, and with the rows so far in it, a batch
+    at a time, where judges have spent their `budget` or an endpoint is gone. With `strict_gold` the references are
     judged first: Refused, with nothing written, if a score cannot use one.
     """
     check_replaceable(out, "score", force=force)
@@ -76,7 +79,7 @@ def score_files(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"score {twice} is asked for twice; name one of them otherwise: --with {twice},name=OTHER")
     started = time.monotonic()
-    stages, cache = Stages(say), Scores(run.path)
+    stages, cache = Stages(say), Scores(run.path, budget)
     ready = [cached(score, cache) for score in scores]
     if strict_gold:
         read_first = batches(paths, columns=columns, answer="reference", limit=limit)[2]
@@ -84,21 +87,20 @@ def score_files(
     kind, schema, read = batches(paths, columns=columns, answer="reference", limit=limit)
     _check_kind(kind, scores)
     tallies = [Tally(score) for score in scores]
-    bad = BadRows()
-    copies: Counter[str] = Counter()
-    rows = 0
+    bad, written = BadRows(), _schema(schema, names)
+    rows, stop = 0, None
     with space_wanted("the output", out), beside(out) as partial:
         stages.begin("score")
-        with Writer(partial / out.name, _schema(schema, names)) as writer:
-            for batch in read:
-                good = bad.set_aside(batch)
-                table = with_copies(pa.Table.from_batches([good]), copies)
-                items = items_of(good)
-                for score, tally in zip(ready, tallies, strict=True):
-                    table = _with_verdicts(table, score.name, tally.add(score, items))
-                writer.write(table.select(_schema(schema, names).names))
-                rows += len(items)
-                progress.advance(len(items))
+        with Writer(partial / out.name, written) as writer:
+            try:
+                for table in _scored(map(bad.set_aside, read), ready, tallies):
+                    writer.write(table.select(written.names))
+                    rows += len(table)
+                    progress.advance(len(table))
+            except Refused as refusal:
+                if not rows:
+                    raise
+                stop = Refused(f"{refusal}; {rows:,} rows are in {out}")
         check_bad(bad.count, rows + bad.count, max_bad, first=bad.first[0] if bad.first else None)
         stages.end(f"{rows:>11,} rows")
         summary: dict[str, Any] = {
@@ -113,12 +115,25 @@ def score_files(
         inputs = [paths] if isinstance(paths, str) else list(paths)
         params = {"inputs": inputs, "scores": {score.name: score.fingerprint for score in scores}}
         run.output(out, "score", params=params, counts={"rows": rows}, beside=partial / out.name)
+    if stop:
+        raise stop
     if failed := next((tally for tally in tallies if tally.failed > max_failures * rows), None):
         raise Refused(
             f"score {failed.score.name}: {failed.failed:,} of {rows:,} rows have no verdict for an error, more than "
             f"--max-failures {max_failures:.0%}; first: {failed.first_error}; the rows are in {out}"
         )
     return summary
+
+
+def _scored(read: Iterable[pa.RecordBatch], scores: Sequence[Score], tallies: Sequence["Tally"]) -> Iterator[pa.Table]:
+    """The batches with the columns of each score."""
+    copies: Counter[str] = Counter()
+    for batch in read:
+        table = with_copies(pa.Table.from_batches([batch]), copies)
+        items = items_of(batch)
+        for score, tally in zip(scores, tallies, strict=True):
+            table = _with_verdicts(table, score.name, tally.add(score, items))
+        yield table
 
 
 def _calibrated(summary: dict[str, Any], score: Score, run: Run) -> dict[str, Any]:

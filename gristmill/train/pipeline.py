@@ -74,17 +74,7 @@ def train(
         started = time.monotonic()
         stages.begin(settings.method)
         with beside(out) as partial:
-            if settings.command:
-                facts = run_command(settings.command, data=data, model=base, out=work / "out", work=work, held=held)
-                shutil.copytree(work / "out", partial, dirs_exist_ok=True)
-            elif settings.method == "fit":
-                from gristmill.train.tiny.make import fitted
-
-                facts = fitted(base, data, partial, seed=settings.seed, **settings.args)
-            else:
-                from gristmill.train.trl import train_with_trl
-
-                facts = train_with_trl(settings, data=data, model=base, out=partial, work=work, reward=reward, run=run)
+            facts = _trained(settings, data, base, partial, work=work, reward=reward, run=run, held=held)
             record = {
                 "gristmill": __version__,
                 "method": settings.method,
@@ -111,6 +101,23 @@ def train(
     progress.end()
     shutil.rmtree(work, ignore_errors=True)
     return {**record, "again": False, "warnings": [warning] if warning else []}
+
+
+def _trained(
+    settings: Settings, data: Path, base: Path, out: Path, *, work: Path, reward: Reward | None, run: Run, held: int
+) -> dict[str, Any]:
+    """Train into `out`, by the user's command, the plain loop or TRL; what there is to tell of it."""
+    if settings.command:
+        facts = run_command(settings.command, data=data, model=base, out=work / "out", work=work, held=held)
+        shutil.copytree(work / "out", out, dirs_exist_ok=True)
+        return facts
+    if settings.method == "fit":
+        from gristmill.train.tiny.make import fitted
+
+        return fitted(base, data, out, seed=settings.seed, **settings.args)
+    from gristmill.train.trl import train_with_trl
+
+    return train_with_trl(settings, data=data, model=base, out=out, work=work, reward=reward, run=run)
 
 
 def base_of(model: str) -> Path:
