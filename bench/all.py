@@ -44,9 +44,11 @@ BENCHES = {
     "mix_speed": f"{GROWN}; {PEERS}; the extra ray",
     "near_speed": f"{GROWN}; {PEERS}",
     "two_nodes": f"{GROWN}; the extra ray",
-    # beside peers, or with a model
+    # beside peers, or with a model that is trained here
     "calls_peers": f"{PEERS}; two free cores",
     "demo_claims": "the extra train; a quarter of an hour on two free cores",
+    "loop_killed": "the extra train",
+    "tiny_rl": "the extra train",
 }
 """Each bench and what it needs beside the package."""
 
