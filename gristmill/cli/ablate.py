@@ -1,4 +1,4 @@
-"""`gristmill ablate`: does a filter, a source or a choice of rows earn its place?"""
+"""`gristmill ablate`: does a filter, a source, a set of counterexamples or a choice of rows earn its place?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli.trainer import BaseOption, StepsOption, SuiteOption, TrainerOption, trainer_of, warn_of_held
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,12 +20,20 @@ PARTS = ("filters", "rules", "sources")
 
 
 def ablate(
-    milled: Annotated[str, typer.Argument(metavar="MILLED", help="A filter's output: DIR or rows.parquet.")],
+    milled: Annotated[str, typer.Argument(metavar="MILLED", help="A filter's output (DIR, rows.parquet), or samples.")],
     *,
-    trainer: Annotated[str, typer.Option(metavar="TRAINER", help="FILE.py:FUNCTION or a command: trains, evaluates.")],
-    parts: Annotated[str, typer.Option(metavar="P,P,...", help="What is judged.")] = "filters,rules,sources",
+    trainer: TrainerOption = None,
+    suite: SuiteOption = None,
+    parts: Annotated[
+        str | None, typer.Option(metavar="P,P,...", help="What is judged; default: filters,rules,sources.")
+    ] = None,
+    part: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows that are a part, as tags=borrow. Repeat.")
+    ] = None,
     equal: Annotated[str, typer.Option(metavar="rows|tokens|both", help="What arms have the same number of.")] = "both",
     seeds: Annotated[int, typer.Option(min=2, help="Trainings of each arm.")] = 3,
+    steps: StepsOption = None,
+    model: BaseOption = None,
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where trials are kept.")] = Path("gristmill-run"),
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep verdicts and plots.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
@@ -34,38 +43,42 @@ def ablate(
     Each trial is run once: what the run knows is not trained again.
     """
     from gristmill.mix.ablate import arms, judge
+    from gristmill.plan.asked import slices
     from gristmill.plan.subsets import milled as rows_of
-    from gristmill.plan.trial import trial
+    from gristmill.plan.trial import mean, trial
     from gristmill.run import Run
 
-    wanted = parts.split(",")
+    wanted = parts.split(",") if parts else [] if part else list(PARTS)
     if unknown := next((each for each in wanted if each not in PARTS), None):
         raise UsageError(f"--parts {unknown}: allowed are {', '.join(PARTS)}")
     if equal not in ("rows", "tokens", "both"):
         raise UsageError(f"--equal {equal}: allowed are rows, tokens, both")
     rows, home = rows_of(milled), Run(run)
+    chosen, suites = trainer_of(trainer, home, suites=suite or (), steps=steps, model=model)
+    warn_of_held(rows, suites)
     told: dict[str, list[Verdict]] = {}
     trials = 0
     for measure in ("rows", "tokens") if equal == "both" else (equal,):
-        made, compared = arms(rows, measure=measure, parts=wanted)
+        made, compared = arms(rows, measure=measure, parts=wanted, named=part or ())
         results: dict[str, list[Any]] = {}
         for arm in made:
             for seed in range(seeds):
-                found = trial(home, arm.rows(seed), trainer, seed, run / "trials")
+                found = trial(home, arm.rows(seed), chosen, seed, run / "trials", suites=suites)
                 results.setdefault(arm.name, []).append(found)
                 trials += 1
-                mean = sum(map(sum, found.values())) / sum(map(len, found.values()))
-                typer.echo(f"equal {measure}: {arm.name}, seed {seed}: {mean:.4f}", err=True)
-        told[measure] = judge(results, compared)
+                score = mean([value for values in found.values() for value in values])
+                typer.echo(f"equal {measure}: {arm.name}, seed {seed}: {score:.4f}", err=True)
+        told[measure] = judge(results, compared, slices=slices(suites))
     summary = {measure: [each._asdict() for each in verdicts] for measure, verdicts in told.items()}
+    seconds = round(sum(step.seconds for step in home.steps if step.name == "tried"))
     if out:
         _write(out, summary, told)
     if as_json:
-        typer.echo(json.dumps({"trials": trials, **summary}))
+        typer.echo(json.dumps({"trials": trials, "seconds": seconds, **summary}))
         return
     for measure, verdicts in told.items():
         typer.echo("\n".join([f"at equal {measure}:", *_words(verdicts)]))
-    typer.echo(f"{trials} trials, {seeds} seeds an arm")
+    typer.echo(f"{trials} trials, {seeds} seeds an arm, {seconds:,} s of training and evaluation")
 
 
 def _words(verdicts: Sequence[Verdict]) -> list[str]:

@@ -8,23 +8,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli.trainer import BaseOption, StepsOption, SuiteOption, TrainerOption, trainer_of, warn_of_held
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gristmill.plan.asked import Asked
     from gristmill.plan.curve import Curve, Interval, Point
+    from gristmill.plan.trainer import Trainer
+    from gristmill.run import Run
 
 
 def curve(
     source: Annotated[str, typer.Argument(metavar="POINTS|ROWS", help="Points {n, score}, or rows to train on.")],
     *,
-    trainer: Annotated[
-        str | None, typer.Option(metavar="TRAINER", help="FILE.py:FUNCTION or a command: trains and evaluates.")
-    ] = None,
+    trainer: TrainerOption = None,
+    suite: SuiteOption = None,
     sizes: Annotated[str | None, typer.Option(metavar="N,N,...", help="Rows; default: six sizes, doubling.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each size.")] = 3,
-    by: Annotated[str | None, typer.Option(metavar="COLUMN", help="POINTS: a curve for each value.")] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="A curve for each value: source, tags, a column, …")
+    ] = None,
+    steps: StepsOption = None,
+    model: BaseOption = None,
     run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where trials are kept.")] = Path("gristmill-run"),
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="POINTS.jsonl", help="Keep the points.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the curves as one JSON object.")] = False,
@@ -34,8 +41,16 @@ def curve(
     Points are fitted as they are. Rows are trained on in nested subsets, each trial once.
     """
     from gristmill.plan.curve import fit
+    from gristmill.run import Run
 
-    points = _trained(source, trainer, sizes, seeds, run) if trainer else _read(source, by)
+    if _holds_points(source):
+        if trainer or suite:
+            raise UsageError(f"{source}: points, which are fitted as they are; leave out --trainer and --suite")
+        points = _read(source, by)
+    else:
+        home = Run(run)
+        chosen, suites = trainer_of(trainer, home, suites=suite or (), steps=steps, model=model)
+        points = _trained(source, chosen, suites, home, sizes=sizes, seeds=seeds, by=by)
     if out:
         rows = [{"curve": name, **each._asdict()} for name, some in points.items() for each in some]
         out.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -45,6 +60,14 @@ def curve(
         return
     for name, each in curves.items():
         typer.echo("\n".join(_words(name, points[name], each)))
+
+
+def _holds_points(path: str) -> bool:
+    """Whether a file's first record is a point, or means to be one."""
+    from gristmill.formats import Bad, expand, raw_records
+
+    first = next((record for file in expand([path]) for _, record, _ in raw_records(file)), None)
+    return not isinstance(first, Bad) and isinstance(first, dict) and {"n", "score"} <= set(first)
 
 
 def _read(path: str, by: str | None) -> dict[str, list[Point]]:
@@ -68,34 +91,46 @@ def _read(path: str, by: str | None) -> dict[str, list[Point]]:
     return found
 
 
-def _trained(path: str, trainer: str, sizes: str | None, seeds: int, directory: Path) -> dict[str, list[Point]]:
-    """Points by capability, from trials on nested subsets."""
+def _trained(
+    path: str, trainer: Trainer, suites: list[Asked], run: Run, *, sizes: str | None, seeds: int, by: str | None
+) -> dict[str, list[Point]]:
+    """Points by capability and slice, from trials on nested subsets: of all rows, or of those with each value."""
+    from gristmill.plan.asked import views
     from gristmill.plan.curve import Point
-    from gristmill.plan.subsets import nested, rows_of
-    from gristmill.plan.trial import trial
-    from gristmill.run import Run
+    from gristmill.plan.subsets import nested, rows_of, values_of
+    from gristmill.plan.trial import mean, trial
 
     rows = rows_of(path)
-    wanted = _sizes(sizes, len(rows))
-    run = Run(directory)
+    warn_of_held(rows, suites)
+    sets = {"": rows}
+    if by:
+        values = sorted({value for row in rows for value in values_of(row, by)})
+        sets = {value: [row for row in rows if value in values_of(row, by)] for value in values}
+        if not sets:
+            raise UsageError(f"--by {by}: no row has it; name a column, tags, source or a key of meta")
     found: dict[str, list[Point]] = {}
-    for seed in range(seeds):
-        order = nested(rows, seed)
-        for size in wanted:
-            results = trial(run, order[:size], trainer, seed, directory / "trials")
-            for name, items in results.items():
-                found.setdefault(name, []).append(Point(size, sum(items) / len(items), len(items)))
-                typer.echo(f"{size:>9,} rows, seed {seed}: {name} {sum(items) / len(items):.4f}", err=True)
+    for part, some in sets.items():
+        wanted = _sizes(sizes, len(some), part)
+        for seed in range(seeds):
+            order = nested(some, seed)
+            for size in wanted:
+                results = trial(run, order[:size], trainer, seed, run.path / "trials", suites=suites)
+                for name, items in views(results, suites).items():
+                    point = Point(size, mean(items), sum(item is not None for item in items))
+                    found.setdefault(f"{part}: {name}" if part else name, []).append(point)
+                whole = mean([item for items in results.values() for item in items])
+                typer.echo(f"{part}{size:>9,} rows, seed {seed}: {whole:.4f}", err=True)
     return found
 
 
-def _sizes(text: str | None, rows: int) -> list[int]:
+def _sizes(text: str | None, rows: int, part: str) -> list[int]:
     try:
         wanted = sorted({int(each) for each in text.split(",")}) if text else [rows >> n for n in range(5, -1, -1)]
     except ValueError:
         raise UsageError(f"--sizes {text}: write whole numbers with commas, as in 100,200,400") from None
     if wanted[0] < 1 or wanted[-1] > rows:
-        raise UsageError(f"--sizes {','.join(map(str, wanted))}: allowed are 1 to the {rows:,} rows there are")
+        there = f"{rows:,} rows there are" + (f" of {part}" if part else "")
+        raise UsageError(f"--sizes {','.join(map(str, wanted))}: allowed are 1 to the {there}")
     return wanted
 
 

@@ -2,7 +2,11 @@
 
 - *ours* (the kept rows) against as many of all rows: at random, stratified by source, the longest; and everything;
 - a *rule*: ours against as many of the kept rows and those the rule dropped;
-- a *source*: as many kept rows of all sources against the kept rows of the others.
+- a *source*, or a set named by a value that its rows have (`tags=borrow`): as many kept rows of all against the kept
+  rows without it.
+
+So a part is judged by what it does in the place of more of the others, in their proportions: a harmless part of a set
+with a harmful one may help by diluting it. Take out what hurts, and look again.
 
 Every arm is trained with several seeds, which also draw its rows. A difference is that of the arms' mean scores over
 the same items; its variance is that of the seeds, pooled over all arms, or that of the items if it is larger. *helps*
@@ -12,22 +16,26 @@ Not covered: interactions of parts, several comparisons at once (each verdict is
 nothing), the trainer's own noise beyond the seeds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import orjson
 from scipy.stats import t
 
 from gristmill.errors import UsageError
-from gristmill.plan.subsets import Row, longest, nested, stratified
+from gristmill.plan.subsets import Row, longest, nested, source_of, stratified, values_of
+from gristmill.plan.trial import Results
 
 Measure = Literal["rows", "tokens"]
-Results = Mapping[str, Sequence[float]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
 SURE = 0.95
+
+LEAST = 30
+"""Items of a slice that is judged by itself."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,10 @@ class Part:
     without: str
 
 
+Pair = tuple[str, Arm, Arm]
+"""What a part is called, the arm with it, and the arm without."""
+
+
 class Verdict(NamedTuple):
     """What a part does to one capability, or to all of them (`overall`)."""
 
@@ -61,57 +73,83 @@ class Verdict(NamedTuple):
 
 
 def arms(
-    rows: Sequence[Row], *, measure: Measure = "rows", parts: Sequence[str] = ("filters", "rules", "sources")
+    rows: Sequence[Row],
+    *,
+    measure: Measure = "rows",
+    parts: Sequence[str] = ("filters", "rules", "sources"),
+    named: Sequence[str] = (),
 ) -> tuple[list[Arm], list[Part]]:
-    """The arms and comparisons for rows of which a filter dropped some (`drop_rule`).
+    """The arms and comparisons for rows of which a filter may have dropped some (`drop_rule`).
 
-    `parts` says which: `filters` (all of them together, with stratified random and longest), `rules`, `sources`. Raises
-    UsageError where nothing was kept or there is nothing to compare.
+    `parts` says which: `filters` (all of them together, with stratified random and longest), `rules`, `sources`;
+    `named` are sets of kept rows that are judged as a source is, `COLUMN=VALUE`. Raises UsageError where nothing was
+    kept, no row or every row has such a value, or there is nothing to compare.
     """
     kept = [row for row in rows if row.get("drop_rule") is None]
     if not kept:
         raise UsageError("ablate: no kept row; filter first, or loosen the filter")
-    made, compared = [Arm("ours", lambda _: kept)], list[Part]()
-
-    def like(size_of: Sequence[Row], pool: Sequence[Row]) -> Callable[[int], Sequence[Row]]:
-        return lambda seed: _sized(nested(pool, seed), _size(size_of, measure), measure)
-
-    if "filters" in parts and len(kept) < len(rows):
-        made += [
-            Arm("everything", lambda _: rows),
-            Arm("random", like(kept, rows)),
-            Arm("stratified", lambda seed: _stratified(rows, kept, seed, measure)),
-            Arm("longest", lambda _: _sized(longest(rows, len(rows)), _size(kept, measure), measure)),
-        ]
-        compared += [Part(f"ours against {each}", "ours", each) for each in ("random", "stratified", "longest")]
-        compared.append(Part("ours against everything", "ours", "everything"))
-    if "rules" in parts:
-        for rule in sorted({row["drop_rule"] for row in rows if row.get("drop_rule")}):
-            back = [row for row in rows if row.get("drop_rule") in (None, rule)]
-            made.append(Arm(f"without {rule}", like(kept, back)))
-            compared.append(Part(f"rule {rule}", "ours", f"without {rule}"))
-    if "sources" in parts:
-        names = sorted({source_of(row) for row in kept})
-        for name in names if len(names) > 1 else ():
-            rest = [row for row in kept if source_of(row) != name]
-            made.append(Arm(f"without {name}", _always(rest)))
-            made.append(Arm(f"as many as without {name}", like(rest, kept)))
-            compared.append(Part(f"source {name}", f"as many as without {name}", f"without {name}"))
-    if not compared:
+    pairs = [
+        *(_against_filters(rows, kept, measure) if "filters" in parts and len(kept) < len(rows) else ()),
+        *(_against_rules(rows, kept, measure) if "rules" in parts else ()),
+        *_left_out(kept, _sets(kept, sources="sources" in parts, named=named), measure),
+    ]
+    if not pairs:
         raise UsageError("ablate: nothing to compare: no row was dropped, and all are of one source")
-    return made, compared
+    made = {arm.name: arm for _, *both in pairs for arm in both}
+    return list(made.values()), [Part(name, with_it.name, without.name) for name, with_it, without in pairs]
+
+
+def _against_filters(rows: Sequence[Row], kept: Sequence[Row], measure: Measure) -> Iterator[Pair]:
+    """The kept rows against choices that need no filter."""
+    for arm in (
+        Arm("random", _like(kept, rows, measure)),
+        Arm("stratified", lambda seed: _stratified(rows, kept, seed, measure)),
+        Arm("longest", lambda _: _sized(longest(rows, len(rows)), _size(kept, measure), measure)),
+        Arm("everything", lambda _: rows),
+    ):
+        yield f"ours against {arm.name}", Arm("ours", lambda _: kept), arm
+
+
+def _against_rules(rows: Sequence[Row], kept: Sequence[Row], measure: Measure) -> Iterator[Pair]:
+    """The kept rows against as many of them and of those that a rule dropped."""
+    for rule in sorted({row["drop_rule"] for row in rows if row.get("drop_rule")}):
+        back = [row for row in rows if row.get("drop_rule") in (None, rule)]
+        yield f"rule {rule}", Arm("ours", lambda _: kept), Arm(f"without {rule}", _like(kept, back, measure))
+
+
+def _left_out(kept: Sequence[Row], sets: Iterator[tuple[str, str]], measure: Measure) -> Iterator[Pair]:
+    """As many of the kept rows against those without a part."""
+    for name, value in sets:
+        rest = [row for row in kept if not _has(row, value)]
+        with_it = Arm(f"{_size(rest, measure):,} {measure} of ours", _like(rest, kept, measure))
+        yield name, with_it, Arm(f"without {name.removeprefix('source ')}", _always(rest))
+
+
+def _sets(kept: Sequence[Row], *, sources: bool, named: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The parts of the kept rows that are left out in turn: what each is called, and the value that its rows have."""
+    names = sorted({source_of(row) for row in kept}) if sources else []
+    for name in names if len(names) > 1 else ():
+        yield f"source {name}", f"source={name}"
+    for part in named:
+        count = sum(_has(row, part) for row in kept)
+        if not 0 < count < len(kept):
+            raise UsageError(
+                f"--part {part}: {count:,} of {len(kept):,} kept rows have it; write COLUMN=VALUE, a column, tags, "
+                "source or a key of meta with a value that some rows have"
+            )
+        yield part, part
+
+
+def _has(row: Row, value: str) -> bool:
+    return value in values_of(row, value.partition("=")[0])
+
+
+def _like(size_of: Sequence[Row], pool: Sequence[Row], measure: Measure) -> Callable[[int], Sequence[Row]]:
+    return lambda seed: _sized(nested(pool, seed), _size(size_of, measure), measure)
 
 
 def _always(rows: Sequence[Row]) -> Callable[[int], Sequence[Row]]:
     return lambda _: rows
-
-
-def source_of(row: Row) -> str:
-    """The source of a row: what `meta` names so, else its file."""
-    meta = row.get("meta") or ""
-    if '"source"' in meta:
-        return str(orjson.loads(meta).get("source"))
-    return str(row.get("source_file"))
 
 
 def _stratified(rows: Sequence[Row], kept: Sequence[Row], seed: int, measure: Measure) -> Sequence[Row]:
@@ -142,25 +180,39 @@ def _sized(rows: Sequence[Row], size: int, measure: Measure) -> Sequence[Row]:
     return taken
 
 
-def judge(results: Mapping[str, Sequence[Results]], compared: Sequence[Part]) -> list[Verdict]:
-    """The verdict on each part, overall and by capability; `results` holds for each arm those of its seeds.
+def judge(
+    results: Mapping[str, Sequence[Results]],
+    compared: Sequence[Part],
+    *,
+    slices: Mapping[str, Sequence[int]] | None = None,
+) -> list[Verdict]:
+    """The verdict on each part, overall, by capability and by slice; `results` holds for each arm those of its seeds.
 
-    Raises UsageError for arms with fewer than two seeds, or with other items than the others.
+    `slices` are places of items, all capabilities one after the other; one of fewer than 30 items is not judged. An
+    item that some trial could not judge counts in none. Raises UsageError for arms with fewer than two seeds, with
+    other items than the others, or without an item that all could judge.
     """
-    capabilities = list(next(iter(results.values()))[0])
-    tables = {name: _table(name, seeds, capabilities) for name, seeds in results.items()}
+    first = next(iter(results.values()))[0]
+    tables = {name: _table(name, seeds, list(first)) for name, seeds in results.items()}
+    if len({table.shape[1] for table in tables.values()}) > 1:
+        raise UsageError("ablate: arms differ in their items; a trainer must give the same ones in every trial")
+    judged = ~np.isnan(np.concatenate(list(tables.values()))).any(axis=0)
     found = []
-    for capability in ("overall", *capabilities) if len(capabilities) > 1 else capabilities:
-        places = slice(None) if capability == "overall" else _places(results, capability)
-        spread, free = _seed_variance([table[:, places] for table in tables.values()])
+    for capability, places in _views(first, slices or {}).items():
+        used = places[judged[places]]
+        if capability in (slices or {}) and len(used) < LEAST:
+            continue
+        if len(used) < 2:
+            raise UsageError(f"ablate: {capability}: {len(used)} items that every trial could judge; two at least")
+        spread, free = _seed_variance([table[:, used] for table in tables.values()])
         for part in compared:
-            a, b = tables[part.with_it][:, places], tables[part.without][:, places]
+            a, b = tables[part.with_it][:, used], tables[part.without][:, used]
             found.append(_verdict(part.name, capability, a, b, spread, free))
     return found
 
 
 def _table(name: str, seeds: Sequence[Results], capabilities: Sequence[str]) -> Floats:
-    """Seeds by items, all capabilities one after the other."""
+    """Seeds by items, all capabilities one after the other; NaN where an item could not be judged."""
     if len(seeds) < 2:
         raise UsageError(f"ablate: arm {name}: {len(seeds)} seed; two at least, or chance cannot be told from effect")
     try:
@@ -169,13 +221,13 @@ def _table(name: str, seeds: Sequence[Results], capabilities: Sequence[str]) -> 
         raise UsageError(f"ablate: arm {name}: other capabilities or items than the other arms") from None
 
 
-def _places(results: Mapping[str, Sequence[Results]], capability: str) -> slice:
-    start = 0
-    for name, items in next(iter(results.values()))[0].items():
-        if name == capability:
-            return slice(start, start + len(items))
-        start += len(items)
-    raise KeyError(capability)
+def _views(results: Results, slices: Mapping[str, Sequence[int]]) -> dict[str, Ints]:
+    """What is judged by itself: places of items, all capabilities one after the other."""
+    ends = np.cumsum([len(items) for items in results.values()])
+    views = {name: np.arange(end - len(results[name]), end) for name, end in zip(results, ends, strict=True)}
+    whole = {"overall": np.arange(ends[-1])} if len(results) > 1 or slices else {}
+    named = {name: np.array(places, np.int64) for name, places in slices.items()}
+    return {**whole, **(views if len(results) > 1 or not slices else {}), **named}
 
 
 def _seed_variance(tables: Sequence[Floats]) -> tuple[float, int]:

@@ -9,11 +9,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gristmill.errors import UsageError
 from gristmill.files import BAD, ORDER, batches, check_bad
+from gristmill.loop.evals import slices_of
 from gristmill.score.pipeline import BadRows
 
 Row = Mapping[str, Any]
@@ -32,20 +34,35 @@ def rows_of(path: str) -> list[Row]:
 
 
 def milled(path: str) -> list[Row]:
-    """All rows of a filter's output (its directory or `rows.parquet`), the dropped ones with their `drop_rule`.
+    """All rows of a filter's output (its directory or `rows.parquet`), the dropped ones with their `drop_rule`; of any
+    other file what `rows_of` reads, which is all kept.
 
-    Raises UsageError for what is none.
+    Raises BadInput, UsageError for what holds no samples.
     """
-    file = Path(path) / "rows.parquet" if Path(path).is_dir() else Path(path)
+    file = Path(path) / "rows.parquet" if (Path(path) / "rows.parquet").is_file() else Path(path)
     try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{path}: {str(error).splitlines()[0]}; name the output of gristmill filter") from None
-    needed = ("id", "prompt", "response", "drop_rule")
-    if missing := next((name for name in needed if name not in table.column_names), None):
-        raise UsageError(f"{path}: no column {missing!r}; name the output of gristmill filter on samples")
-    rows: list[Row] = table.to_pylist()
+        names = pq.read_schema(file).names
+    except (OSError, pa.ArrowInvalid):
+        names = []
+    if not {"id", "prompt", "response", "drop_rule"} <= set(names):
+        return rows_of(path)
+    rows: list[Row] = pq.read_table(file).to_pylist()
     return rows
+
+
+def source_of(row: Row) -> str:
+    """The source of a row: what a mix tagged it with, or `meta` names so, else its file."""
+    if tag := next((tag for tag in row.get("tags") or () if tag.startswith("source:")), None):
+        return str(tag.removeprefix("source:"))
+    meta = row.get("meta") or ""
+    if '"source"' in meta:
+        return str(orjson.loads(meta).get("source"))
+    return str(row.get("source_file"))
+
+
+def values_of(row: Row, column: str) -> list[str]:
+    """What a row has in a column, in `tags` or under a key of `meta`, or its `source`: as `COLUMN=VALUE`."""
+    return [f"source={source_of(row)}"] if column == "source" else list(slices_of(row, [column]))
 
 
 def nested(rows: Sequence[Row], seed: int) -> list[Row]:

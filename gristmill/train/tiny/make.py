@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -21,6 +21,9 @@ from gristmill.beside import beside, move
 from gristmill.errors import UsageError
 from gristmill.keys import key_of
 from gristmill.train.tiny.world import Mix, rows
+
+if TYPE_CHECKING:
+    from gristmill.models.weights import Weights
 
 NEEDED = ("torch", "transformers", "tokenizers")
 
@@ -102,6 +105,30 @@ def fitted(base: Path, data: Path, out: Path, *, seed: int, steps: int = 250, ra
     rows = [{"prompt": each[:-1], "response": each[-1]["content"]} for each in turns]
     losses = taught_on(base, rows, out, steps=steps, seed=seed, rate=rate)
     return {"steps": steps, "metrics": {"loss": losses[-1]}}
+
+
+def trained(
+    data: Iterable[Mapping[str, Any]], *, base: Path | None = None, steps: int, seed: int = 0, rate: float | None = None
+) -> "Weights":
+    """A model trained on samples in memory, and saved nowhere: from new weights, which `seed` decides, or those in the
+    directory `base`; the rate is then half as high if none is given.
+
+    Raises UsageError without the extra `train`, and for rows without an answer.
+    """
+    check_installed("tiny")
+    from gristmill.models.weights import Weights, load
+    from gristmill.train.tiny.fit import fit
+    from gristmill.train.tiny.model import CONTEXT, new_model, new_tokenizer
+
+    if base:
+        weights = load(base, str(base), device="cpu", dtype="float32")
+    else:
+        tokenizer = new_tokenizer()
+        model = new_model(tokenizer, seed=seed)
+        ends = frozenset({tokenizer.eos_token_id})
+        weights = Weights(model, tokenizer, ends, CONTEXT, model.generation_config)
+    fit(weights.model, weights.tokenizer, data, steps=steps, seed=seed, rate=rate or (0.005 if base else 0.01))
+    return weights
 
 
 def save(model: Any, tokenizer: Any, out: Path, about: Mapping[str, Any]) -> None:
