@@ -14,7 +14,7 @@ test: $(VENV)/.installed
 # What needs torch (skipped by `test` where it is absent): the embedded model and TRL's trainers, on this machine's CPU.
 test-train: $(VENV)/.installed-train
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/test_tiny_model.py tests/test_trl.py tests/test_local.py tests/test_demo.py \
-		tests/test_loop.py tests/test_loop_killed.py
+		tests/test_loop.py tests/test_loop_killed.py tests/test_tiny_trials.py
 
 # What needs a real server (skipped by `test` where it is absent): `transformers serve` with a tiny model.
 test-server: $(VENV)/.installed-train

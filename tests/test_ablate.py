@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -45,7 +46,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows += [{"prompt": f"b{n}", "response": f"good work that teaches {n}", "source": "b"} for n in range(60)]
     rows += [{"prompt": f"c{n}", "response": f"good plain words {n}", "source": "c"} for n in range(60)]
     rows += [{"prompt": f"d{n}", "response": f"bad answer {n}", "source": "a"} for n in range(120)]
-    rows += [{"prompt": f"e{n}", "response": f"good ok odd {n}", "source": "a"} for n in range(60)]
+    odd = {"source": "a", "tags": ["odd"]}
+    rows += [{"prompt": f"e{n}", "response": f"good ok odd {n}", **odd} for n in range(60)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     rules = [{"name": "bad", "where": "response like 'bad%'"}, {"name": "odd", "where": "response like '%odd%'"}]
     (tmp_path / "rules.yaml").write_text(json.dumps({"defaults": False, "rules": rules}))
@@ -88,9 +90,7 @@ def test_arms_have_the_same_number_of_rows_or_of_tokens() -> None:
     rows = milled("out")
     by_name = {arm.name: arm for arm in arms(rows)[0]}
     sizes = {name: len(arm.rows(0)) for name, arm in by_name.items()}
-    assert (
-        len(rows) == 420 and sizes["everything"] == 420 and sizes["without b"] == sizes["as many as without b"] == 180
-    )
+    assert len(rows) == sizes["everything"] == 420 and sizes["without b"] == sizes["180 rows of ours"] == 180
     for name in ("ours", "random", "stratified", "longest", "without bad", "without odd"):
         assert sizes[name] == 240, name
     assert by_name["random"].rows(0) != by_name["random"].rows(1)
@@ -129,19 +129,51 @@ def test_what_cannot_be_judged(place: Path, capsys: pytest.CaptureFixture[str]) 
         arms([{"id": "g1:1", "prompt": [], "response": "r", "source_file": "f"}])
     with pytest.raises(UsageError, match="no kept row"):
         arms([{"drop_rule": "x"}])
-    pq.write_table(pq.read_table(_table(place)), "plain.parquet")
+    with pytest.raises(UsageError, match="0 items that every trial could judge"):
+        judge({"a": [{"x": [None, None]}, one], "b": [one, one]}, [])
+    filtered()
+    pq.write_table(pa.table({"a": [1]}), "plain.parquet")
+    (place / "prompts.jsonl").write_text('{"prompt": "what?"}\n')
+    (place / "one.jsonl").write_text('{"prompt": "what?", "response": "that"}\n')
+    mine = ("--trainer", "mine.py:train")
     for arguments, said in {
-        ("plain.parquet", "--trainer", "mine.py:train"): "no column 'id'",
-        ("rows.jsonl", "--trainer", "mine.py:train"): "name the output of gristmill filter",
-        ("out", "--trainer", "mine.py:train", "--parts", "luck"): "--parts luck",
-        ("out", "--trainer", "mine.py:train", "--equal", "steps"): "--equal steps",
+        ("plain.parquet", *mine): "plain.parquet",
+        ("prompts.jsonl", *mine): "trials train on samples",
+        ("one.jsonl", *mine): "nothing to compare",
+        ("out", *mine, "--parts", "luck"): "--parts luck",
+        ("out", *mine, "--equal", "steps"): "--equal steps",
+        ("out", *mine, "--part", "source=z"): "--part source=z: 0 of 240 kept rows",
+        ("out", *mine, "--part", "tags"): "write COLUMN=VALUE",
+        ("out", *mine, "--steps", "10"): "--steps 10: goes with the trainer tiny",
+        ("out", *mine, "--suite", "none.yaml"): "none.yaml",
     }.items():
         code, _, err = cli(capsys, "ablate", *arguments)
         assert code == 2 and said in err and err.count("\n") == 1, err
 
 
-def _table(place: Path) -> Path:
-    import pyarrow as pa
+@pytest.mark.usefixtures("place")
+def test_rows_with_a_value_are_a_part_and_no_filter_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["ablate", "rows.jsonl", "--trainer", "mine.py:train", "--equal", "rows", "--json"]
+    code, out, err = cli(capsys, *asked, "--part", "source=b", "--part", "tags=odd")
+    assert code == 0, err
+    told = json.loads(out)
+    said = {(each["part"], each["capability"]): each for each in told["rows"]}
+    assert {part for part, _ in said} == {"source=b", "tags=odd"}
+    assert said["source=b", "special"]["verdict"] == "helps" and said["tags=odd", "sums"]["verdict"] == "no evidence"
+    assert told["trials"] == 9  # both parts have 60 rows, so that the arm with them is one
+    sources = {
+        (e["part"], e["capability"]): e for e in json.loads(cli(capsys, *asked, "--parts", "sources")[1])["rows"]
+    }
+    assert sources["source b", "special"]["difference"] == said["source=b", "special"]["difference"]
 
-    pq.write_table(pa.table({"a": [1]}), place / "t.parquet")
-    return place / "t.parquet"
+
+def test_items_that_a_trial_could_not_judge_count_in_none_and_slices_are_judged_by_themselves() -> None:
+    half = [1.0] * 50 + [0.0] * 50
+    tried: dict[str, list[Any]] = {"a": [{"x": half}, {"x": half}], "b": [{"x": [0.0] * 100}, {"x": [0.0] * 100}]}
+    slices = {"first": list(range(50)), "last": list(range(50, 100)), "few": list(range(10))}
+    found = {each.capability: each for each in judge(tried, [Part("p", "a", "b")], slices=slices)}
+    assert [(name, each.difference) for name, each in found.items()] == [("overall", 0.5), ("first", 1), ("last", 0)]
+    assert found["first"].verdict == "helps" and found["last"].verdict == "no evidence"
+    tried["b"][1] = {"x": [None] * 25 + [0.0] * 75}
+    (left,) = judge(tried, [Part("p", "a", "b")])
+    assert left.with_it == pytest.approx(25 / 75)

@@ -138,11 +138,16 @@ def test_a_command_is_a_trainer_too(place: Path, capsys: pytest.CaptureFixture[s
         (["rows.jsonl", "--trainer", "mine.py:none"], "no function 'none'"),
         (["rows.jsonl", "--trainer", "none.py:f"], "no file none.py"),
         (["rows.jsonl", "--trainer", "mine.py:train", "--sizes", "9,999"], "allowed are 1 to the 320"),
-        (["rows.jsonl"], "a point has n, score"),
+        (["none.jsonl"], "none.jsonl"),
+        (["bad.jsonl"], "bad.jsonl:1: 'score'; a point has n, score"),
+        (["bad.jsonl", "--suite", "suite.yaml"], "leave out --trainer and --suite"),
+        (["rows.jsonl", "--trainer", "mine.py:train", "--by", "topic"], "--by topic: no row has it"),
+        (["rows.jsonl", "--trainer", "mine.py:train", "--model", "tiny"], "goes with the trainer tiny"),
     ],
 )
 @pytest.mark.usefixtures("place")
 def test_bad_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    Path("bad.jsonl").write_text('{"n": 1, "score": 0.5}\n{"n": 2}\n')
     code, _, err = cli(capsys, *arguments)
     assert code == 2 and said in err and err.strip().count("\n") == 0
 
@@ -155,3 +160,32 @@ def test_subsets() -> None:
     held = stratified(rows, 30, 1, [row["tags"][0] for row in rows])
     assert len(held) == 30 and all(sum(row["tags"] == [f"t{n}"] for row in held) == 10 for n in range(3))
     assert {len(row["response"]) for row in longest(rows, 6)} == {50}
+
+
+@pytest.mark.usefixtures("place")
+def test_without_a_trainer_it_is_the_embedded_model_and_what_is_missing_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gristmill.cli.trainer.find_spec", lambda _: None)
+    for trainer in ([], ["--trainer", "tiny"]):
+        code, _, err = cli(capsys, "rows.jsonl", *trainer)
+        assert code == 2 and err.count("\n") == 1, err
+        assert "pip install 'gristmill[train]'" in err and "--trainer FILE.py:FUNCTION" in err
+    monkeypatch.setattr("gristmill.cli.trainer.find_spec", lambda name: name)
+    monkeypatch.setattr("gristmill.plan.trainer.known_of", lambda _: {})
+    code, _, err = cli(capsys, "rows.jsonl")
+    assert code == 2 and "no suite: name one with --suite" in err and err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("place")
+def test_a_curve_for_each_value_is_of_the_rows_that_have_it(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["rows.jsonl", "--trainer", "mine.py:train", "--by", "tags", "--sizes", "10,20,40,80", "--seeds", "1"]
+    code, out, err = cli(capsys, *asked, "-o", "points.jsonl", "--json")
+    assert code == 0, err
+    assert set(json.loads(out)) == {"tags=t0: sums", "tags=t1: sums", "tags=t2: sums"}
+    points = [json.loads(line) for line in Path("points.jsonl").read_text().splitlines()]
+    assert [point["n"] for point in points if point["curve"] == "tags=t1: sums"] == [10, 20, 40, 80]
+    assert (
+        "--sizes 10,320: allowed are 1 to the 107 rows there are of tags=t0"
+        in (cli(capsys, *asked[:5], "--sizes", "10,320")[2])
+    )
