@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import orjson
@@ -97,6 +98,9 @@ def judged(seed: int, place: Path) -> dict[tuple[str, str], tuple[str, float]]:
 
 
 def main() -> None:
+    if not find_spec("torch"):
+        print("not tried: it needs torch, pip install 'gristmill[train]'")
+        return
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     said = {name: Counter() for name in SIZES if name != "base"}
     started, cpu = time.monotonic(), time.process_time()

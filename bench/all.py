@@ -46,6 +46,7 @@ BENCHES = {
     "two_nodes": f"{GROWN}; the extra ray",
     # beside peers, or with a model that is trained here
     "calls_peers": f"{PEERS}; two free cores",
+    "ablate_tiny": "the extra train; a third of an hour",
     "demo_claims": "the extra train; a quarter of an hour on two free cores",
     "loop_killed": "the extra train",
     "tiny_rl": "the extra train",

@@ -157,6 +157,9 @@ def test_items_by_slice_and_rows_that_hold_one() -> None:
     }
     with pytest.raises(UsageError, match="manners: named twice"):
         asked(run, ["suite.yaml", "suite.yaml"])
+    Path("odd.yaml").write_text(SUITE.replace("max_tokens: 4", "max_tokens: many"))
+    with pytest.raises(UsageError, match="max_tokens 'many'; allowed are whole numbers"):
+        asked(run, ["odd.yaml"])
     rows = rows_of("rows.jsonl")
     Path("leaked.jsonl").write_text('{"prompt": "Is it 203?", "response": "yes"}\n')
     assert held(rows, one) == 0 and held([*rows, *rows_of("leaked.jsonl")], one) == 1

@@ -63,7 +63,7 @@ def ablate(
         results: dict[str, list[Any]] = {}
         for arm in made:
             for seed in range(seeds):
-                found = trial(home, arm.rows(seed), chosen, seed, run / "trials", suites=suites)
+                found = trial(home, arm.rows(seed), chosen, seed, home.path / "trials", suites=suites)
                 results.setdefault(arm.name, []).append(found)
                 trials += 1
                 score = mean([value for values in found.values() for value in values])

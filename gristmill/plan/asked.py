@@ -4,7 +4,8 @@ A trial asks hundreds of items of a model that is not kept, so answers go by no 
 Answers are greedy whatever a suite's sampling says, of its `max_tokens` at most, and one an item: chance in the answers
 would only hide what the arms differ by. The first score of a suite, from `least` on, says what is right.
 
-Not covered: models behind an endpoint (`gristmill eval` and `gristmill gate` compare those), several samples an item.
+Not covered: models behind an endpoint (`gristmill eval` and `gristmill gate` compare those), several samples an item,
+tools, batches that a GPU has no memory for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,27 +29,22 @@ Row = Mapping[str, Any]
 MOST = 64
 """Tokens of an answer where a suite names no `max_tokens`."""
 
-TOGETHER = 256
-"""Answers written at once."""
-
 
 class Asked(NamedTuple):
-    """A suite, its items, and the run's own file of them."""
+    """A suite, its items, and the run's own file of them, which is named by their content."""
 
     suite: Suite
     items: Sequence[Row]
     file: Path
+    most: int = MOST
+    """Tokens of an answer."""
 
     @property
     def known(self) -> dict[str, Any]:
-        """What decides the results beside the items: how answers are written and judged."""
+        """What decides the results of a model: the items, and how answers are written and judged."""
         score = self.suite.built()[0]
-        return {"name": self.suite.name, "score": score.fingerprint, "least": self.suite.least, "most": self.most}
-
-    @property
-    def most(self) -> int:
-        """Tokens of an answer."""
-        return int(self.suite.sampling.get("max_tokens", MOST))
+        of_items = {"name": self.suite.name, "items": self.file.stem}
+        return {**of_items, "score": score.fingerprint, "least": self.suite.least, "most": self.most}
 
 
 def asked(run: Run, paths: Sequence[str | Path] = ()) -> list[Asked]:
@@ -69,7 +65,10 @@ def asked(run: Run, paths: Sequence[str | Path] = ()) -> list[Asked]:
         items = items_of(suite)
         if suite.built()[0].pairwise:
             raise UsageError(f"suite {suite.name}: {suite.scores[0]} compares two answers; name a score of one answer")
-        found.append(Asked(suite, items, register(run, suite, items)))
+        most = suite.sampling.get("max_tokens", MOST)
+        if not isinstance(most, int) or most < 1:
+            raise UsageError(f"suite {suite.name}: max_tokens {most!r}; allowed are whole numbers from 1")
+        found.append(Asked(suite, items, register(run, suite, items), most))
     return found
 
 
@@ -105,7 +104,7 @@ def _greedy(weights: "Weights", each: Asked) -> list[str]:
     """The model's answers to the items of a suite, in their order."""
     from gristmill.models.decoding import Row as Written
     from gristmill.models.decoding import decode
-    from gristmill.train.tiny.fit import one_thread
+    from gristmill.models.local import BATCH_ROWS, SMALL_VOCABULARY
 
     turns = [[{"role": t["role"], "content": t["content"]} for t in row["prompt"]] for row in each.items]
     prompts = weights.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
@@ -127,9 +126,9 @@ def _greedy(weights: "Weights", each: Asked) -> list[str]:
         for prompt in prompts
     ]
     by_length = sorted(rows, key=lambda row: len(row.prompt))
-    with one_thread():
-        for begin in range(0, len(rows), TOGETHER):
-            decode(weights, by_length[begin : begin + TOGETHER])
+    together = BATCH_ROWS * (4 if len(weights.tokenizer) <= SMALL_VOCABULARY else 1)
+    for begin in range(0, len(rows), together):
+        decode(weights, by_length[begin : begin + together])
     return [row.text for row in rows]
 
 

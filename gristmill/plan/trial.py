@@ -8,6 +8,7 @@ Not covered: trials side by side (each may want the whole machine).
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,13 @@ def trial(
     `place` is the directory for the files. Without suites the trainer evaluates, which `Tiny` does not. Raises
     UsageError for a trainer that is not there, fails or gives nothing.
     """
-    place.mkdir(parents=True, exist_ok=True)
     lines = b"".join(orjson.dumps(FORMATS["trl-sft"].make(row, "think", False)) + b"\n" for row in rows)
-    data = place / f"{blake2b(lines, digest_size=8).hexdigest()}.jsonl"
+    content = blake2b(lines, digest_size=16).hexdigest()
+    place.mkdir(parents=True, exist_ok=True)
+    data = place / f"{content[:16]}.jsonl"
     data.write_bytes(lines)
-    files = [str(each.file) for each in suites]
-    known = {"trainer": known_of(trainer), "suites": [each.known for each in suites]}
-    table = run.step(tried, str(data), *files, seed=seed, known=known, _trainer=trainer, _suites=suites)
+    known = {"data": content, "trainer": known_of(trainer), "suites": [each.known for each in suites]}
+    table = run.step(tried, seed=seed, known=known, _data=str(data), _trainer=trainer, _suites=suites)
     found: dict[str, list[float | None]] = {}
     for row in table.to_pylist():
         found.setdefault(row["capability"], []).append(row["result"])
@@ -55,20 +56,21 @@ def trial(
 
 
 def tried(
-    data: str,
-    *items: str,  # noqa: ARG001  part of the key, as `known` is: what trains and evaluates is in the last two
+    *,
     seed: int,
-    known: Mapping[str, Any],  # noqa: ARG001
+    known: Mapping[str, Any],  # noqa: ARG001  the key: content, settings and versions of all that follows
+    _data: str,
     _trainer: Trainer,
     _suites: Sequence[Asked],
 ) -> pa.Table:
-    """Train and evaluate: a step of a run, known by the data, the items, the seed, and what decides the rest."""
+    """Train and evaluate: a step of a run, known by the seed and `known`."""
     if _suites:
-        results: Results = graded(weights_of(_trainer, data, seed), _suites)
+        with _threads(_trainer):
+            results: Results = graded(weights_of(_trainer, _data, seed), _suites)
     elif isinstance(_trainer, Tiny):
         raise UsageError("trainer tiny: it evaluates on suites; name one with --suite SUITE.yaml")
     else:
-        results = results_of(_trainer, data, seed)
+        results = results_of(_trainer, _data, seed)
     rows = []
     for capability, values in results.items():
         for item, value in enumerate(values):
@@ -76,6 +78,15 @@ def tried(
                 raise UsageError(f"trainer {_trainer}: {capability}: item {item} is {value!r}; allowed are 0 to 1")
             rows.append({"capability": str(capability), "item": item, "result": value})
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _threads(trainer: Trainer) -> AbstractContextManager[None]:
+    """One thread for the embedded model, whose sums are too small for more; for others what torch takes."""
+    if not isinstance(trainer, Tiny):
+        return nullcontext()
+    from gristmill.train.tiny.fit import one_thread
+
+    return one_thread()
 
 
 def mean(values: Sequence[float | None]) -> float:
