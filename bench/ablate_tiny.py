@@ -37,7 +37,7 @@ from gristmill.plan.trainer import Tiny
 from gristmill.plan.trial import trial
 from gristmill.run import Run
 from gristmill.train.tiny.make import Recipe, make
-from gristmill.train.tiny.world import Mix, Task, row_of, rows, schema, tasks
+from gristmill.train.tiny.world import Mix, rows, schema
 
 BARE = Mix(forms={"hash": 1.0}, wordings={"bare": 1.0})
 BASE = replace(BARE, lacking={"borrow": 0.98, "carry": 0.7})
@@ -53,14 +53,6 @@ sampling: {max_tokens: 40}
 """
 
 
-def forgetful(task: Task) -> str:
-    """An answer to an addition whose carries are all forgotten."""
-    pairs = [(a, b) for a, b, _ in task.columns]
-    digits = [str((a + b) % 10) for a, b in pairs[:-1]]
-    total = int(str(sum(pairs[-1])) + "".join(reversed(digits)))
-    return ", ".join(f"{a}+{b}={a + b}" for a, b in pairs) + f"\n#### {total}"
-
-
 def world(seed: int) -> list[dict]:
     """The kept rows of all sources."""
     more = SIZES["base"] + SIZES["useless"]
@@ -70,7 +62,7 @@ def world(seed: int) -> list[dict]:
     sources = {
         "base": right[: SIZES["base"]],
         "useless": right[SIZES["base"] :],
-        "harmful": [row_of(t, forgetful(t)) for t in tasks(SIZES["harmful"], seed=100 + seed, mix=carries)],
+        "harmful": list(rows(SIZES["harmful"], seed=100 + seed, mix=carries, reasoning=1.0, buggy=1.0)),
         "counter": list(rows(SIZES["counter"], seed=200 + seed, mix=borrows, reasoning=1.0)),
     }
     return [{**row, "meta": orjson.dumps({"source": name}).decode()} for name, some in sources.items() for row in some]

@@ -9,6 +9,7 @@ tools, batches that a GPU has no memory for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -105,6 +106,7 @@ def _greedy(weights: "Weights", each: Asked) -> list[str]:
     from gristmill.models.decoding import Row as Written
     from gristmill.models.decoding import decode
     from gristmill.models.local import BATCH_ROWS, SMALL_VOCABULARY
+    from gristmill.models.weights import is_small, one_thread
 
     turns = [[{"role": t["role"], "content": t["content"]} for t in row["prompt"]] for row in each.items]
     prompts = weights.tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
@@ -127,8 +129,9 @@ def _greedy(weights: "Weights", each: Asked) -> list[str]:
     ]
     by_length = sorted(rows, key=lambda row: len(row.prompt))
     together = BATCH_ROWS * (4 if len(weights.tokenizer) <= SMALL_VOCABULARY else 1)
-    for begin in range(0, len(rows), together):
-        decode(weights, by_length[begin : begin + together])
+    with one_thread() if is_small(weights.model) else nullcontext():
+        for begin in range(0, len(rows), together):
+            decode(weights, by_length[begin : begin + together])
     return [row.text for row in rows]
 
 

@@ -8,7 +8,6 @@ Not covered: trials side by side (each may want the whole machine).
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,7 @@ def tried(
 ) -> pa.Table:
     """Train and evaluate: a step of a run, known by the seed and `known`."""
     if _suites:
-        with _threads(_trainer):
-            results: Results = graded(weights_of(_trainer, _data, seed), _suites)
+        results: Results = graded(weights_of(_trainer, _data, seed), _suites)
     elif isinstance(_trainer, Tiny):
         raise UsageError("trainer tiny: it evaluates on suites; name one with --suite SUITE.yaml")
     else:
@@ -78,15 +76,6 @@ def tried(
                 raise UsageError(f"trainer {_trainer}: {capability}: item {item} is {value!r}; allowed are 0 to 1")
             rows.append({"capability": str(capability), "item": item, "result": value})
     return pa.Table.from_pylist(rows, SCHEMA)
-
-
-def _threads(trainer: Trainer) -> AbstractContextManager[None]:
-    """One thread for the embedded model, whose sums are too small for more; for others what torch takes."""
-    if not isinstance(trainer, Tiny):
-        return nullcontext()
-    from gristmill.train.tiny.fit import one_thread
-
-    return one_thread()
 
 
 def mean(values: Sequence[float | None]) -> float:
