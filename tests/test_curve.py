@@ -43,6 +43,15 @@ def test_the_verdicts() -> None:
     assert fit(points(0.5, 0.4, 0.3, items=20)).verdict == "cannot tell"
 
 
+def test_points_of_another_form_cannot_tell() -> None:
+    jump = {250: 0.04, 500: 0.4, 1_000: 0.89, 2_000: 0.93, 4_000: 0.96}
+    some = [Point(n, score + off, 1_000) for n, score in jump.items() for off in (-0.01, 0.01)]
+    found = fit(some)
+    assert found.verdict == "cannot tell" and not found.fits
+    assert all(fit(points(0.8, 8.0, 0.7, seed=seed)).fits for seed in range(10))
+    assert fit([Point(n, score) for n, score in jump.items()]).fits  # one of a size: nothing to measure chance by
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     rng, held = np.random.default_rng(3), 0
     for seed in range(60):

@@ -136,7 +136,7 @@ def _sizes(text: str | None, rows: int, part: str) -> list[int]:
 
 def _told(found: Curve) -> dict[str, Any]:
     return {
-        name: value if isinstance(value, str) else [_finite(each) for each in value]
+        name: value if isinstance(value, str | bool) else [_finite(each) for each in value]
         for name, value in found._asdict().items()
     }
 
@@ -148,6 +148,8 @@ def _finite(value: float) -> float | None:
 def _words(name: str, points: Sequence[Point], found: Curve) -> list[str]:
     top = max(each.n for each in points)
     lines = [f"{name}: {found.verdict}", f"  at {top:,} rows    {_shown(found.at_most)}"]
+    if not found.fits:
+        return [lines[0], "  the points do not follow the form: leave out small sizes (--sizes), or try more seeds"]
     if found.verdict == "cannot tell":
         low, high = found.ceiling.low, found.ceiling.high
         return [*lines, f"  the points allow a ceiling of {low:.3f} to {high:.3f}: try more sizes, seeds or items"]

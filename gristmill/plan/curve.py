@@ -5,9 +5,11 @@
 (the form: Hestness et al. 2017, https://arxiv.org/abs/1712.00409). The intervals are profile likelihoods: every ceiling
 and exponent on a grid, a by weighted least squares, and all values that the points do not speak against at 95 %. A
 ceiling is often open: where the curve has not bent, the points fit any. Then the answer is *cannot tell*, and no figure
-beyond.
+beyond. So it is where the means of the sizes are farther from the best curve than seeds of one size are apart, by the F
+test for lack of fit at 1 % (Draper and Smith, Applied Regression Analysis, 3rd ed. 1998, chapter 2): a model that
+learns in a jump follows no power law, and the intervals of one would not hold.
 
-Not covered: other forms, scores without a bound, curves that fall.
+Not covered: other forms, scores without a bound, curves that fall; lack of fit where no size has several seeds.
 """
 
 from collections.abc import Sequence
@@ -28,6 +30,9 @@ FLAT = 0.01
 
 LEAST_SIZES = 4
 """Different sizes that are needed: the form has three unknowns."""
+
+MISFIT = 0.01
+"""Share of curves of the form that are taken for others."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -64,6 +69,8 @@ class Curve(NamedTuple):
     verdict: Literal["more data helps", "saturated", "cannot tell"]
     next_point: Interval
     """Rows in all for one point (.01) above the largest size; infinite where no amount does."""
+    fits: bool
+    """False where the points do not follow the form."""
 
 
 def fit(points: Sequence[Point]) -> Curve:
@@ -77,7 +84,8 @@ def fit(points: Sequence[Point]) -> Curve:
         raise UsageError(f"curve: {len(sizes)} sizes; {LEAST_SIZES} at least, or the form fits anything")
     if not ((scores >= 0) & (scores <= 1)).all() or not (n > 0).all():
         raise UsageError("curve: scores must be shares from 0 to 1, and sizes above 0")
-    grid = _grid(n, scores, _variances(points, scores))
+    variances = _variances(points, scores)
+    grid = _grid(n, scores, variances)
     top = float(sizes[-1])
     kept = grid.deviance <= grid.deviance.min() + grid.limit
     best = int(np.argmin(grid.deviance))
@@ -91,14 +99,16 @@ def fit(points: Sequence[Point]) -> Curve:
         left = grid.ceiling - here - 0.01
         wanted = np.where(left > 0, (grid.a / np.where(left > 0, left, 1)) ** (1 / grid.b), np.inf)
     gain = interval(twice - here)
+    fits = _fits(n, scores, variances, float(grid.deviance.min()))
     return Curve(
         interval(grid.ceiling),
         interval(grid.b),
         interval(here),
         interval(twice),
         gain,
-        _verdict(gain, interval(twice)),
+        _verdict(gain, interval(twice)) if fits else "cannot tell",
         interval(wanted),
+        fits,
     )
 
 
@@ -108,6 +118,21 @@ def _verdict(gain: Interval, twice: Interval) -> Literal["more data helps", "sat
     if gain.low > 0 and twice.high - twice.low <= TELLING and gain.low >= FLAT / 2:
         return "more data helps"
     return "cannot tell"
+
+
+def _fits(n: Floats, scores: Floats, variances: Floats, deviance: float) -> bool:
+    """Whether the means of the sizes are as near to the best curve as what differs between seeds of a size allows."""
+    within = 0.0
+    for size in np.unique(n):
+        mine, weights = scores[n == size], 1 / variances[n == size]
+        within += float((weights * (mine - np.average(mine, weights=weights)) ** 2).sum())
+    sizes = len(np.unique(n))
+    free = len(n) - sizes
+    if not free:
+        return True
+    chance = within / free if (variances == 1).all() else max(within / free, 1.0)
+    found = (deviance - within) / (sizes - 3) / max(chance, 1e-18)
+    return bool(found <= f.ppf(1 - MISFIT, sizes - 3, free))
 
 
 def _variances(points: Sequence[Point], scores: Floats) -> Floats:
