@@ -11,7 +11,7 @@ Each seed is a world with 3,000 kept rows of four sources, all of bare sums:
 
 A model that learned from 4,000 rows without borrows is trained further, 150 steps an arm, three training seeds an arm,
 and answers 1,000 held-out items of the whole world. The settings were chosen so that each source does what its name
-says (over many trainings: harmful -.18, counter +.14, useless .00, standard deviation of a training .02). What matters:
+says (in a trial of four trainings an arm: harmful -.18, counter +.14, useless .00; a training strays by .02). What matters:
 carries are few in the base source, because otherwise right and wrong ones are nearly as many and the useless source
 truly helps, by diluting the wrong ones.
 

@@ -32,7 +32,7 @@ LEAST_SIZES = 4
 """Different sizes that are needed: the form has three unknowns."""
 
 MISFIT = 0.01
-"""Share of curves of the form that are taken for others."""
+"""Share of curves of the form that are taken for others, at most."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
