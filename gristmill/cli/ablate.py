@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.cli.trainer import BaseOption, StepsOption, SuiteOption, TrainerOption, trainer_of, warn_of_held
 from gristmill.errors import UsageError
 
@@ -34,9 +35,9 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=2, help="Trainings of each arm.")] = 3,
     steps: StepsOption = None,
     model: BaseOption = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where trials are kept.")] = Path("gristmill-run"),
+    run: options.RunDir = options.RUN,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="DIR", help="Keep verdicts and plots.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train on sets of equal size with and without each part, and say what helps, what hurts, and what shows nothing.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
 from gristmill.cli.trainer import BaseOption, StepsOption, SuiteOption, TrainerOption, trainer_of, warn_of_held
 from gristmill.errors import UsageError
 
@@ -32,9 +33,9 @@ def curve(
     ] = None,
     steps: StepsOption = None,
     model: BaseOption = None,
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where trials are kept.")] = Path("gristmill-run"),
+    run: options.RunDir = options.RUN,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="POINTS.jsonl", help="Keep the points.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the curves as one JSON object.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Fit how the score rises with data, and tell what twice as much would add, or that it cannot be told.
 

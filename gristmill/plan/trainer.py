@@ -21,8 +21,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from gristmill.code_version import local_files
 from gristmill.errors import GristmillError, UsageError
 from gristmill.user_code import user_module
@@ -88,9 +86,9 @@ def weights_of(trainer: Trainer, data: str, seed: int) -> "Weights":
     from gristmill.models.weights import load
 
     if isinstance(trainer, Tiny):
-        from gristmill.train.tiny.make import trained
+        from gristmill.train.tiny.make import chats, trained
 
-        return trained(_conversations(data), base=trainer.base, steps=trainer.steps, seed=seed)
+        return trained(chats(Path(data)), base=trainer.base, steps=trainer.steps, seed=seed)
     if _is_function(trainer):
         out = _called(trainer, data, seed)
         if not isinstance(out, str | Path):
@@ -105,12 +103,6 @@ def weights_of(trainer: Trainer, data: str, seed: int) -> "Weights":
     if not (Path(out) / "config.json").is_file():
         raise UsageError(f"trainer {trainer}: no config.json in {out}; it must save the model there (save_pretrained)")
     return load(Path(out), str(out))
-
-
-def _conversations(data: str) -> list[dict[str, Any]]:
-    with Path(data).open("rb") as lines:
-        turns = [orjson.loads(line)["messages"] for line in lines]
-    return [{"prompt": each[:-1], "response": each[-1]["content"]} for each in turns]
 
 
 def _is_function(trainer: str) -> bool:

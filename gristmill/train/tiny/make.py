@@ -101,10 +101,14 @@ def fitted(base: Path, data: Path, out: Path, *, seed: int, steps: int = 250, ra
     """
     if not (isinstance(steps, int) and steps >= 1 and isinstance(rate, int | float) and rate > 0):
         raise UsageError(f"train fit: steps {steps!r}, rate {rate!r}: allowed are whole steps from 1, a rate above 0")
-    turns = [orjson.loads(line)["messages"] for line in data.read_bytes().splitlines()]
-    rows = [{"prompt": each[:-1], "response": each[-1]["content"]} for each in turns]
-    losses = taught_on(base, rows, out, steps=steps, seed=seed, rate=rate)
+    losses = taught_on(base, chats(data), out, steps=steps, seed=seed, rate=rate)
     return {"steps": steps, "metrics": {"loss": losses[-1]}}
+
+
+def chats(data: Path) -> list[dict[str, Any]]:
+    """The samples of a JSONL file of chats (`messages`, the last one the answer)."""
+    turns = [orjson.loads(line)["messages"] for line in data.read_bytes().splitlines()]
+    return [{"prompt": each[:-1], "response": each[-1]["content"]} for each in turns]
 
 
 def trained(
