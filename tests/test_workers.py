@@ -86,6 +86,23 @@ def test_a_function_that_is_not_there_is_a_crash_that_says_so(two: Workers) -> N
     assert two.outcomes(f"{JOBS}:echo", [1]) == [Outcome("done", 1)]
 
 
+def test_a_function_is_there_again_after_one_that_was_not() -> None:
+    one = Workers(1)
+    assert one.outcomes(f"{JOBS}:echo", [1]) == [Outcome("done", 1)]
+    assert one.outcomes(f"{JOBS}:nothing", [1])[0].kind == "crash"
+    assert one.outcomes(f"{JOBS}:echo", [2]) == [Outcome("done", 2)]
+    one.close()
+
+
+def test_a_worker_that_died_while_it_was_idle_is_replaced(two: Workers) -> None:
+    pids = {each.value for each in two.outcomes(f"{JOBS}:do", ["pid"] * 20)}
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: not any(map(is_running, pids)))
+    after = two.outcomes(f"{JOBS}:do", ["pid"] * 20)
+    assert {each.kind for each in after} == {"done"} and not pids & {each.value for each in after}
+
+
 def test_items_need_not_be_valid_unicode(two: Workers) -> None:
     assert two.outcomes(f"{JOBS}:echo", ["\ud800\x00"]) == [Outcome("done", "\ud800\x00")]
 

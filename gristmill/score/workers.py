@@ -91,18 +91,30 @@ class Workers:
             worker.process.returncode = 0  # not this process's to wait for
 
     def _outcome(self, function: str, item: bytes, deadline: float) -> Outcome:
-        try:
-            worker = self._idle.pop()
-        except IndexError:
-            worker = _Worker()
-            self._alive.add(worker)
+        worker = self._taken()
         outcome = worker.ask(function, item, deadline)
         if worker.is_alive and worker.served < ITEMS_A_WORKER and not self._closed:
             self._idle.append(worker)
         else:
-            worker.end()
-            self._alive.discard(worker)
+            self._end(worker)
         return outcome
+
+    def _taken(self) -> "_Worker":
+        """An idle worker, or a new one. One that died while it was idle (the system was out of memory, somebody tidied
+        up) died of no item."""
+        while self._idle:
+            with suppress(IndexError):  # another thread was faster
+                worker = self._idle.pop()
+                if worker.process.poll() is None:
+                    return worker
+                self._end(worker)
+        worker = _Worker()
+        self._alive.add(worker)
+        return worker
+
+    def _end(self, worker: "_Worker") -> None:
+        worker.end()
+        self._alive.discard(worker)
 
 
 class _Worker:
@@ -132,6 +144,7 @@ class _Worker:
                 if not self.pipe.poll(START_SECONDS):
                     return self._died("crash", f"the worker was not ready in {START_SECONDS:g} s")
                 if problem := json.loads(self.pipe.recv_bytes()):
+                    self._function = ""  # the worker has let go of the one before
                     return Outcome("crash", f"the worker cannot load the function: {problem}")
                 self._function = function
             self.served += 1
