@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from gristmill import progress
+from gristmill.demo.arms import evaluated, suite, written
 from gristmill.errors import UsageError
 from gristmill.export.pipeline import export_files
 from gristmill.models.local import Local
@@ -172,6 +173,24 @@ def test_grpo_takes_our_reward_through_the_cache(home: Path) -> None:
         judged = db.execute("SELECT count(*) FROM scores WHERE score = 'tiny'").fetchone()[0]
     assert 0 < judged <= 16
     assert [step["name"] for step in told(home / "grpo")["steps"]] == ["read"]
+
+
+def test_grpo_by_the_verifier_answers_better(tmp_path: Path) -> None:
+    """Sampled answers to held-out tasks, of a base that is right on some of each prompt's outputs."""
+    run, mix, base = Run(tmp_path / "run"), Mix(forms={"hash": 1.0}), tmp_path / "base"
+    make(base, Recipe(steps=600, reasoning=0.6, mix=mix))
+    prompts = written(tmp_path / "prompts.parquet", rows(1_000, seed=1, mix=mix), answers=False)
+    (tmp_path / "reward.yaml").write_text("components: [{score: tiny}]\n")
+    args = {"max_steps": 20, "per_device_train_batch_size": 128, "max_completion_length": 40, "learning_rate": 3e-4}
+    settings = Settings("grpo", args=args, reward=tmp_path / "reward.yaml")
+    train(str(prompts), f"hf:{base}", tmp_path / "better", settings, run=run)
+    items = suite(tmp_path / "items.parquet", seed=2, items=400)
+    items = items.model_copy(update={"sampling": {"max_tokens": 40, "temperature": 1}})
+    before, after = (
+        evaluated(items, tmp_path / name, tmp_path / f"{name}.parquet", run)["accuracy"] for name in ("base", "better")
+    )
+    assert 0.2 < before < 0.7
+    assert after > before + 0.04
 
 
 def test_a_training_that_was_killed_goes_on_and_ends_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
