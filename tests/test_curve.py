@@ -90,6 +90,9 @@ def broken(data, seed):
 
 def odd(data, seed):
     return {"sums": ["yes"]}
+
+def single(data, seed):
+    return {"sums": 0.5}
 """
 
 
@@ -129,10 +132,13 @@ def test_a_command_is_a_trainer_too(place: Path, capsys: pytest.CaptureFixture[s
     (place / "t.py").write_text('import sys; print("so"); print(\'{"x": [1, 0, 0.5]}\')')
     rows = rows_of("rows.jsonl")
     assert trial(Run("run"), rows[:5], "python t.py {data} {seed}", 0, place / "trials") == {"x": [1, 0, 0.5]}
+    braces = """python t.py {data} '{"rate": 1}' {}"""
+    assert trial(Run("run"), rows[:5], braces, 0, place / "trials") == {"x": [1, 0, 0.5]}
     for command_, said in {
         "python t.py": "must have {data}",
         "nosuch {data}": "nosuch",
         "false {data}": "exit 1",
+        "python t.py {data} 'so": "No closing quotation; write it as for a shell",
     }.items():
         with pytest.raises(UsageError, match=said):
             trial(Run("run"), rows[:5], command_, 0, place / "trials")
@@ -144,6 +150,7 @@ def test_a_command_is_a_trainer_too(place: Path, capsys: pytest.CaptureFixture[s
     [
         (["rows.jsonl", "--trainer", "mine.py:broken"], "RuntimeError: out of memory"),
         (["rows.jsonl", "--trainer", "mine.py:odd"], "item 0 is 'yes'"),
+        (["rows.jsonl", "--trainer", "mine.py:single"], "sums is 0.5; it must be a list"),
         (["rows.jsonl", "--trainer", "mine.py:none"], "no function 'none'"),
         (["rows.jsonl", "--trainer", "none.py:f"], "no file none.py"),
         (["rows.jsonl", "--trainer", "mine.py:train", "--sizes", "9,999"], "allowed are 1 to the 320"),

@@ -114,10 +114,11 @@ def test_answers_are_those_of_an_evaluation_and_of_the_directory_that_a_trainer_
         assert trial(run, rows, trainer, 0, place / "trials", suites=suites) == {"some": found}
     for trainer, said in {
         "python copy.py {data}": "must write the model to {out}",
-        "true {data} {out}.none": "no config.json",
+        "true {data} {out}.none": "no config.json",  # and not the model that another command left there
     }.items():
         with pytest.raises(UsageError, match=said):
-            trial(run, rows[:5], trainer, 0, place / "trials", suites=suites)
+            trial(run, rows, trainer, 0, place / "trials", suites=suites)
+    assert not [path for path in (place / "trials").iterdir() if path.is_dir()]
 
 
 def test_a_trial_is_known_by_its_rows_steps_seed_base_and_items(place: Path) -> None:

@@ -13,6 +13,7 @@ Not covered: what happens inside a user's trainer.
 
 import json
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from gristmill.code_version import local_files
 from gristmill.errors import GristmillError, UsageError
+from gristmill.train.command import filled
 from gristmill.user_code import user_module
 
 if TYPE_CHECKING:
@@ -96,13 +98,17 @@ def weights_of(trainer: Trainer, data: str, seed: int) -> "Weights":
                 f"trainer {trainer}: gave {type(out).__name__}; with --suite it must give the directory of the model"
             )
     elif "{out}" in trainer:
-        _commanded(trainer, data, seed)
         out = _out(data, seed)
+        shutil.rmtree(out, ignore_errors=True)  # of another trainer, or of one that was killed
+        _commanded(trainer, data, seed)
     else:
         raise UsageError(f"trainer {trainer}: with --suite a command must write the model to {{out}}")
     if not (Path(out) / "config.json").is_file():
         raise UsageError(f"trainer {trainer}: no config.json in {out}; it must save the model there (save_pretrained)")
-    return load(Path(out), str(out))
+    weights = load(Path(out), str(out))
+    if not _is_function(trainer):
+        shutil.rmtree(out, ignore_errors=True)  # ours; the models of hundreds of trials would fill a disk
+    return weights
 
 
 def _is_function(trainer: str) -> bool:
@@ -138,7 +144,11 @@ def _commanded(trainer: str, data: str, seed: int) -> str:
     """What a command wrote on stdout."""
     if "{data}" not in trainer:
         raise UsageError(f"trainer {trainer}: a command must have {{data}} in it; {{out}} and {{seed}} may be")
-    words = [word.format(data=data, out=_out(data, seed), seed=seed) for word in shlex.split(trainer)]
+    places = {"data": data, "out": _out(data, seed), "seed": seed}
+    try:
+        words = [filled(word, places) for word in shlex.split(trainer)]
+    except ValueError as error:
+        raise UsageError(f"trainer {trainer}: {error}; write it as for a shell") from None
     try:
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     except OSError as error:

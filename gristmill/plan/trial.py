@@ -7,8 +7,9 @@ that two can be compared item by item; None stands for an item that could not be
 Not covered: trials side by side (each may want the whole machine).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,12 @@ def tried(
         results = results_of(_trainer, _data, seed)
     rows = []
     for capability, values in results.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise UsageError(f"trainer {_trainer}: {capability} is {values!r}; it must be a list, a number for each item")
         for item, value in enumerate(values):
-            if value is not None and (not isinstance(value, int | float) or not 0 <= value <= 1):
+            if value is not None and (not isinstance(value, Real) or not 0 <= value <= 1):
                 raise UsageError(f"trainer {_trainer}: {capability}: item {item} is {value!r}; allowed are 0 to 1")
-            rows.append({"capability": str(capability), "item": item, "result": value})
+            rows.append({"capability": str(capability), "item": item, "result": None if value is None else float(value)})
     return pa.Table.from_pylist(rows, SCHEMA)
 
 

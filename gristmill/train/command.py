@@ -9,6 +9,7 @@ Not covered: pipes, variables and globs (write a script), a training on another 
 
 import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def run_command(command: str, *, data: Path, model: Path, out: Path, work: Path,
     nor {out}, cannot be split or does not exist; Refused when it fails or leaves `out` empty.
     """
     places = {"data": data, "out": out, "model": model, "work": work}
-    words = [_filled(word, places) for word in split(command)]
+    words = [filled(word, places) for word in split(command)]
     out.mkdir(parents=True, exist_ok=True)
     try:
         ended = subprocess.run(words, stdout=STDERR, check=False, pass_fds=[held])
@@ -52,7 +53,8 @@ def split(command: str) -> list[str]:
         raise UsageError(f"--command {command}: {error}") from None
 
 
-def _filled(word: str, places: dict[str, Path]) -> str:
+def filled(word: str, places: Mapping[str, object]) -> str:
+    """A word of a command with the names in braces filled in; other braces, as those of JSON, are left alone."""
     for name, place in places.items():
         word = word.replace(f"{{{name}}}", str(place))
     return word
