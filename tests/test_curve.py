@@ -8,8 +8,9 @@ import pytest
 
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
+from gristmill.filter.pipeline import Settings, filter_files
 from gristmill.plan.curve import Point, fit
-from gristmill.plan.subsets import longest, nested, rows_of, stratified
+from gristmill.plan.subsets import longest, milled, nested, rows_of, stratified
 from gristmill.plan.trial import trial
 from gristmill.run import Run
 
@@ -150,7 +151,7 @@ def test_a_command_is_a_trainer_too(place: Path, capsys: pytest.CaptureFixture[s
     [
         (["rows.jsonl", "--trainer", "mine.py:broken"], "RuntimeError: out of memory"),
         (["rows.jsonl", "--trainer", "mine.py:odd"], "item 0 is 'yes'"),
-        (["rows.jsonl", "--trainer", "mine.py:single"], "sums is 0.5; it must be a list"),
+        (["rows.jsonl", "--trainer", "mine.py:single"], "sums is a float; it must be a list"),
         (["rows.jsonl", "--trainer", "mine.py:none"], "no function 'none'"),
         (["rows.jsonl", "--trainer", "none.py:f"], "no file none.py"),
         (["rows.jsonl", "--trainer", "mine.py:train", "--sizes", "9,999"], "allowed are 1 to the 320"),
@@ -176,6 +177,23 @@ def test_subsets() -> None:
     held = stratified(rows, 30, 1, [row["tags"][0] for row in rows])
     assert len(held) == 30 and all(sum(row["tags"] == [f"t{n}"] for row in held) == 10 for n in range(3))
     assert {len(row["response"]) for row in longest(rows, 6)} == {50}
+
+
+@pytest.mark.usefixtures("place")
+def test_rows_without_a_response_are_in_no_trial(capsys: pytest.CaptureFixture[str]) -> None:
+    empty = [{"prompt": f"e{n}", "response": " " * n} for n in range(3)]
+    lines = [*Path("rows.jsonl").read_text().splitlines()[:20], *map(json.dumps, empty)]
+    Path("some.jsonl").write_text("\n".join(lines))
+    assert len(rows_of("some.jsonl")) == 20
+    filter_files(["some.jsonl"], "out", Settings(exact=False, near=None))
+    assert "empty" not in {row["drop_rule"] for row in milled("out")}
+    code, out, err = cli(capsys, "some.jsonl", "--trainer", "mine.py:train", "--sizes", "2,5,10,20", "--json")
+    assert code == 0 and json.loads(out), err
+    Path("none.jsonl").write_text("\n".join(map(json.dumps, empty)))
+    assert "none.jsonl: no row has a response" in cli(capsys, "none.jsonl", "--trainer", "mine.py:train")[2]
+    odd = rows_of("rows.jsonl")[0] | {"id": "g1:odd", "prompt": []}
+    with pytest.raises(UsageError, match="row g1:odd cannot be trained on: the prompt is empty"):
+        trial(Run("run"), [odd], "mine.py:train", 0, Path("trials"))
 
 
 @pytest.mark.usefixtures("place")

@@ -1,5 +1,7 @@
 """Subsets of a set of rows, for trials: nested, random, stratified, longest; each the same for the same seed.
 
+Rows without a response, which a filter drops as `empty`, are in none: no trainer can learn one.
+
 Not covered: sets larger than memory; nobody trains hundreds of trials on those.
 """
 
@@ -22,7 +24,8 @@ Row = Mapping[str, Any]
 
 
 def rows_of(path: str) -> list[Row]:
-    """The kept SAMPLE rows of a file. Raises BadInput, UsageError for other kinds of rows."""
+    """The kept SAMPLE rows of a file that have a response. Raises BadInput, UsageError for other kinds of rows, and
+    where none has one."""
     kind, _, read = batches(path)
     if kind != "sample":
         raise UsageError(f"{path}: {kind} rows; trials train on samples (a prompt and a response)")
@@ -30,12 +33,12 @@ def rows_of(path: str) -> list[Row]:
     for batch in read:
         rows += bad.set_aside(batch).drop_columns([ORDER, BAD]).to_pylist()
     check_bad(bad.count, len(rows) + bad.count, 0.01, first=bad.first[0] if bad.first else None)
-    return rows
+    return _answered(rows, path)
 
 
 def milled(path: str) -> list[Row]:
-    """All rows of a filter's output (its directory or `rows.parquet`), the dropped ones with their `drop_rule`; of any
-    other file what `rows_of` reads, which is all kept.
+    """All rows with a response of a filter's output (its directory or `rows.parquet`), the dropped ones with their
+    `drop_rule`; of any other file what `rows_of` reads, which is all kept.
 
     Raises BadInput, UsageError for what holds no samples.
     """
@@ -46,8 +49,13 @@ def milled(path: str) -> list[Row]:
         names = []
     if not {"id", "prompt", "response", "drop_rule"} <= set(names):
         return rows_of(path)
-    rows: list[Row] = pq.read_table(file).to_pylist()
-    return rows
+    return _answered(pq.read_table(file).to_pylist(), path)
+
+
+def _answered(rows: Sequence[Row], path: str) -> list[Row]:
+    if not (answered := [row for row in rows if (row["response"] or "").strip()]):
+        raise UsageError(f"{path}: no row has a response; trials train on samples (a prompt and a response)")
+    return answered
 
 
 def source_of(row: Row) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from gristmill.errors import UsageError
+from gristmill.errors import BadRow, UsageError
 from gristmill.export.formats import FORMATS
 from gristmill.plan.asked import Asked, graded
 from gristmill.plan.trainer import Tiny, Trainer, known_of, results_of, weights_of
@@ -42,7 +42,7 @@ def trial(
     `place` is the directory for the files. Without suites the trainer evaluates, which `Tiny` does not. Raises
     UsageError for a trainer that is not there, fails or gives nothing.
     """
-    lines = b"".join(orjson.dumps(FORMATS["trl-sft"].make(row, "think", False)) + b"\n" for row in rows)
+    lines = b"".join(orjson.dumps(_chat(row)) + b"\n" for row in rows)
     content = blake2b(lines, digest_size=16).hexdigest()
     place.mkdir(parents=True, exist_ok=True)
     data = place / f"{content[:16]}.jsonl"
@@ -53,6 +53,13 @@ def trial(
     for row in table.to_pylist():
         found.setdefault(row["capability"], []).append(row["result"])
     return found
+
+
+def _chat(row: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return FORMATS["trl-sft"].make(row, "think", False)
+    except BadRow as error:
+        raise UsageError(f"row {row['id']} cannot be trained on: {error}") from None
 
 
 def tried(
@@ -73,11 +80,13 @@ def tried(
     rows = []
     for capability, values in results.items():
         if isinstance(values, str) or not isinstance(values, Iterable):
-            raise UsageError(f"trainer {_trainer}: {capability} is {values!r}; it must be a list, a number for each item")
+            kind = type(values).__name__
+            raise UsageError(f"trainer {_trainer}: {capability} is a {kind}; it must be a list, a number for each item")
         for item, value in enumerate(values):
             if value is not None and (not isinstance(value, Real) or not 0 <= value <= 1):
                 raise UsageError(f"trainer {_trainer}: {capability}: item {item} is {value!r}; allowed are 0 to 1")
-            rows.append({"capability": str(capability), "item": item, "result": None if value is None else float(value)})
+            result = None if value is None else float(value)
+            rows.append({"capability": str(capability), "item": item, "result": result})
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
