@@ -38,6 +38,14 @@ def test_points_without_noise_give_the_curve_back() -> None:
     assert found.verdict == "more data helps" or found.gain.high < 0.02
 
 
+@pytest.mark.parametrize("digits", [2, 3, 16])
+def test_seeds_that_agree_are_no_reason_to_say_that_points_do_not_follow_the_form(digits: int) -> None:
+    twice = [Point(n, round(0.9 - 1.5 * n**-0.4, digits)) for n in SIZES for _ in range(2)]
+    assert fit(twice).fits
+    jump = [Point(n, score) for n, score in zip(SIZES, (0.1, 0.1, 0.11, 0.8, 0.81, 0.81), strict=True) for _ in "ab"]
+    assert not fit(jump).fits
+
+
 def test_the_verdicts() -> None:
     assert fit(points(0.6, 5, 0.8, items=5_000)).verdict == "saturated"
     assert fit(points(0.9, 2.0, 0.3)).verdict == "more data helps"

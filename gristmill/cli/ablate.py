@@ -58,7 +58,6 @@ def ablate(
     chosen, suites = trainer_of(trainer, home, suites=suite or (), steps=steps, model=model)
     warn_of_held(rows, suites)
     told: dict[str, list[Verdict]] = {}
-    trials = 0
     for measure in ("rows", "tokens") if equal == "both" else (equal,):
         made, compared = arms(rows, measure=measure, parts=wanted, named=part or ())
         results: dict[str, list[Any]] = {}
@@ -66,12 +65,12 @@ def ablate(
             for seed in range(seeds):
                 found = trial(home, arm.rows(seed), chosen, seed, home.path / "trials", suites=suites)
                 results.setdefault(arm.name, []).append(found)
-                trials += 1
                 score = mean([value for values in found.values() for value in values])
                 typer.echo(f"equal {measure}: {arm.name}, seed {seed}: {score:.4f}", err=True)
         told[measure] = judge(results, compared, slices=slices(suites))
     summary = {measure: [each._asdict() for each in verdicts] for measure, verdicts in told.items()}
-    seconds = round(sum(step.seconds for step in home.steps if step.name == "tried"))
+    tried = {step.key: step.seconds for step in home.steps if step.name == "tried"}  # the same for rows and for tokens
+    trials, seconds = len(tried), round(sum(tried.values()))
     if out:
         _write(out, summary, told)
     if as_json:

@@ -18,6 +18,7 @@ import orjson
 from gristmill.errors import UsageError
 from gristmill.loop.evals import slices_of
 from gristmill.loop.suite import REGISTERED, Suite, items_of, read_suite, register
+from gristmill.models.answer import split_thinking
 from gristmill.records import row_id
 from gristmill.run import Run
 from gristmill.score.score import Item
@@ -91,8 +92,8 @@ def graded(weights: "Weights", suites: Sequence[Asked]) -> dict[str, list[float 
     for each in suites:
         answers = _greedy(weights, each)
         items = [
-            Item(answer, row["reference"], row["prompt"], None, orjson.loads(row["meta"]) if row.get("meta") else {})
-            for answer, row in zip(answers, each.items, strict=True)
+            Item(answer, row["reference"], row["prompt"], thought, orjson.loads(row["meta"]) if row.get("meta") else {})
+            for (thought, answer), row in zip(map(split_thinking, answers), each.items, strict=True)
         ]
         verdicts = each.suite.built()[0](items)
         found[each.suite.name] = [

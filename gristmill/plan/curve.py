@@ -34,6 +34,9 @@ LEAST_SIZES = 4
 MISFIT = 0.01
 """Share of curves of the form that are taken for others, at most."""
 
+ROUNDED = 0.002
+"""Scores are told to no more than this, and the grid is no finer: seeds that agree better are not known to."""
+
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 EXPONENTS = np.exp(np.linspace(np.log(0.02), np.log(2.0), 160))
@@ -130,8 +133,8 @@ def _fits(n: Floats, scores: Floats, variances: Floats, deviance: float) -> bool
     free = len(n) - sizes
     if not free:
         return True
-    chance = within / free if (variances == 1).all() else max(within / free, 1.0)
-    found = (deviance - within) / (sizes - 3) / max(chance, 1e-18)
+    chance = max(within / free, ROUNDED**2 if (variances == 1).all() else 1.0)
+    found = (deviance - within) / (sizes - 3) / chance
     return bool(found <= f.ppf(1 - MISFIT, sizes - 3, free))
 
 
