@@ -63,7 +63,8 @@ def test_a_loop_that_makes_no_sense_is_one_line(tmp_path: Path, changes: dict[st
 
 
 def test_what_belongs_to_a_cluster() -> None:
-    row = {"tags": ["minus", "borrow"], "slot_digits": "2", "meta": '{"source": "a"}'}
+    meta = '{"source": "a", "topic": "salt and pepper", "hard": true, "digits": 3}'
+    row = {"tags": ["minus", "borrow", "give and take"], "slot_digits": "2", "slot_form": None, "meta": meta}
     for definition, inside in {
         "tag borrow": True,
         "digits = 2": True,
@@ -71,6 +72,12 @@ def test_what_belongs_to_a_cluster() -> None:
         "digits = 1 and tag borrow": False,
         "source = a": True,
         "tag carry": False,
+        "hard = True": True,
+        "topic = salt and pepper": True,
+        "topic = salt and pepper and digits = 2": True,
+        "tag give and take and topic = salt and pepper": True,
+        "topic = salt": False,
+        "topic = salt and pepper and digits = 1": False,
         "prompt words < 9": False,
     }.items():
         assert belongs({"kind": "slice", "definition": definition}, row) == inside, definition

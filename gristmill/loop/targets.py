@@ -3,7 +3,6 @@
 Not covered: clusters of text and of intervals, whose members are known on the mined items alone.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,12 +35,15 @@ def belongs(cluster: Row, row: Mapping[str, Any]) -> bool:
     if cluster["kind"] != "slice":
         return False
     meta = orjson.loads(row["meta"]) if row.get("meta") else {}
-    return all(_holds(each.strip(), row, meta) for each in re.split(r" and | & ", cluster["definition"]))
+    slots = {name.removeprefix("slot_"): value for name, value in row.items() if name.startswith("slot_")}
+    facts = {**meta, **{name: value for name, value in slots.items() if value is not None}}
+    held = [f"tag {tag}" for tag in row.get("tags") or ()] + [f"{name} = {value}" for name, value in facts.items()]
+    return _made_of(cluster["definition"], held)
 
 
-def _holds(predicate: str, row: Mapping[str, Any], meta: Mapping[str, Any]) -> bool:
-    if predicate.startswith("tag "):
-        return predicate[4:] in (row.get("tags") or ())
-    name, equals, value = predicate.partition(" = ")
-    found = row.get(f"slot_{name}", meta.get(name))
-    return bool(equals) and found is not None and str(found) == value
+def _made_of(definition: str, held: Sequence[str]) -> bool:
+    """Whether a definition is nothing but predicates that hold, joined by `and`, which values may have in them too."""
+    if definition in held:
+        return True
+    beginnings = [each + joint for each in held for joint in (" and ", " & ") if definition.startswith(each + joint)]
+    return any(_made_of(definition.removeprefix(each), held) for each in beginnings)
