@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from gristmill.cli.main import app
 from gristmill.demo.claims import claims
+from gristmill.demo.trial import check_out
+from gristmill.errors import UsageError
 from gristmill.filter.pipeline import filter_files
 from gristmill.report.html import write_report
 from gristmill.run import Run
@@ -82,6 +84,22 @@ def test_the_claims_are_in_the_report(tmp_path: Path) -> None:
     page = write_report(tmp_path / "out").read_text()
     assert 'id="claims"' in page and "kept beats all at equal steps by 20.0 points" in page
     assert "<script>alert" not in page
+
+
+def test_what_lies_beside_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.cli.demo.find_spec", lambda name: name)
+    (tmp_path / "mine-loop").mkdir()
+    (tmp_path / "mine-loop" / "notes.txt").write_text("mine")
+    (tmp_path / "file-loop").write_text("mine")
+    for name, said in {"mine": "holds files that the demo did not write", "file": "a file"}.items():
+        with pytest.raises(UsageError, match=said):
+            app(["demo", "-o", str(tmp_path / name)], standalone_mode=False)
+    assert (tmp_path / "mine-loop" / "notes.txt").read_text() == "mine" and not (tmp_path / "mine").exists()
+    Run(tmp_path / "ours-loop" / "run")
+    (tmp_path / "none-loop").mkdir()
+    for place in ("ours-loop", "none-loop", "new-loop"):
+        check_out(tmp_path / place)
+    check_out(tmp_path / "mine-loop", force=True)
 
 
 @needs_torch

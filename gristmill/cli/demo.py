@@ -33,6 +33,12 @@ def demo(
     from gristmill.progress import shown
     from gristmill.train.tiny.make import NEEDED
 
+    place = (out if out.name else out.absolute()).with_name(f"{out.absolute().name}-loop")
+    there = all(map(find_spec, NEEDED))
+    if loop and there:
+        from gristmill.demo.trial import check_out
+
+        check_out(place, force=force)
     with as_file(files("gristmill") / "data") as data:
         # The solutions come with their authors' verdict; training answers have none and are right by construction.
         # Models word one solution in many ways, so near begins at 0.6 here.
@@ -45,16 +51,17 @@ def demo(
         typer.echo(printed(summary, out, settings))
         for rule, row in _one_per_rule(out).items():
             typer.echo(f"  gristmill why {row} --run {out}   # {rule}")
-    if loop and all(map(find_spec, NEEDED)):
-        summary = _looped(out, seed, quiet=as_json)
-    elif not as_json:
+    if loop and there:
+        summary = _looped(out, place, seed, quiet=as_json)
+    elif loop and not as_json:
         typer.echo("the loop on the embedded model needs torch: pip install 'gristmill[train]'")
     if as_json:
         typer.echo(json.dumps(summary))
 
 
-def _looped(out: Path, seed: int, *, quiet: bool) -> dict[str, Any]:
-    """Try the claims on the embedded model, beside `out`; they join its summary and its report. Returns the summary."""
+def _looped(out: Path, place: Path, seed: int, *, quiet: bool) -> dict[str, Any]:
+    """Try the claims on the embedded model in `place`; they join the summary and the report of `out`. Returns the
+    summary."""
     from rich.text import Text
 
     from gristmill.cli.terminal import show_lines
@@ -62,7 +69,6 @@ def _looped(out: Path, seed: int, *, quiet: bool) -> dict[str, Any]:
     from gristmill.demo.trial import tried
     from gristmill.report.html import write_report
 
-    place = out.with_name(f"{out.name}-loop")
     typer.echo(f"the loop on the embedded model, seed {seed}, in {place}", err=True)
     found = tried(place, seed)
     told = claims(found["filtering"], found["countering"])

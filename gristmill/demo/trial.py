@@ -11,15 +11,25 @@ from pathlib import Path
 from shutil import rmtree
 
 from gristmill.demo.arms import Row
+from gristmill.errors import UsageError
+from gristmill.ledger import FILE as LEDGER
 from gristmill.run import Run
 
 NAMES = ("filtering", "countering")
 
 
+def check_out(out: Path, *, force: bool = False) -> None:
+    """Raise UsageError for what is no directory that a demo wrote, since all that is in it is deleted."""
+    if out.is_file():
+        raise UsageError(f"{out}: a file, where the demo wants a directory; name another -o")
+    if not force and out.is_dir() and any(out.iterdir()) and not (out / "run" / LEDGER).is_file():
+        raise UsageError(f"{out}: holds files that the demo did not write; name another -o, or add --force")
+
+
 def tried(out: Path, seed: int) -> dict[str, Row]:
     """What `filtering` and `countering` found with a seed, by these names; steps are told on stderr as they begin.
 
-    All that was in `out` is deleted first: the figures are those of the day.
+    All that was in `out` is deleted first (see `check_out`): the figures are those of the day.
     """
     rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
