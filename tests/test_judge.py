@@ -291,6 +291,39 @@ def test_a_judge_spends_no_more_than_its_budget_and_goes_on_from_there(
     assert pq.read_table("out.parquet").num_rows == 40 and Calls("gristmill-run").used()[0].sent == 40
 
 
+def test_what_was_judged_before_a_budget_was_spent_is_kept(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("gristmill.loop.evaluate.TOGETHER", 10)
+    monkeypatch.setattr("gristmill.rollout.pipeline.TOGETHER", 10)
+    Path("items.jsonl").write_text("".join(json.dumps({"prompt": f"{n}+1?"}) + "\n" for n in range(40)))
+    Path("answers.yaml").write_text('replies: [{default: "two"}]')
+    Path("both.yaml").write_text('replies: [{default: "Mm.\nclarity: 4"}]')
+    spec = judge(place, kind="rubric", axes={"clarity": {"ask": "Clear?"}}, model=f"fake:{place / 'both.yaml'}")
+    Path("suite.yaml").write_text(f"name: s\nitems: items.jsonl\nscores: ['{spec}']\nleast: 3\n")
+    Path("reward.yaml").write_text(f"components: [{{score: '{spec}', weight: 1}}]\n")
+    verbs = {
+        "eval": ["eval", "suite.yaml", "-m", "fake:answers.yaml"],
+        "rollout": ["rollout", "items.jsonl", "-m", "fake:answers.yaml", "-n", "1", "--reward", "reward.yaml"],
+    }
+    for name, verb in verbs.items():
+        flags = ["-o", f"{name}.parquet", "--run", f"{name}-run"]
+
+        def told(*more: str, whole: tuple[str, ...] = (*verb, *flags)) -> tuple[int, str]:
+            with pytest.raises(SystemExit) as end:
+                command([*whole, *more])
+            return int(end.value.code or 0), capsys.readouterr().err
+
+        code, err = told("--max-tokens-total", "1500")
+        rows = pq.read_table(f"{name}.parquet").num_rows
+        assert code == 1 and 10 <= rows < 40 and rows % 10 == 0, err
+        assert "budget spent" in err and f"{rows} rows are in {name}.parquet" in err
+        code, err = told("--max-tokens-total", "1")
+        assert code == 1 and "budget spent" in err
+        assert told("--max-tokens-total", "1000000")[0] == 0 and pq.read_table(f"{name}.parquet").num_rows == 40
+
+
 def test_a_limit_of_cost_needs_a_price(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     Path("rows.jsonl").write_text('{"prompt": "1+1?", "response": "2"}\n')

@@ -79,6 +79,21 @@ class Asking:
         except (Refused, BadInput) as stop:  # a budget, an endpoint; a table or template that ends in an error
             self.stop = self.stop or stop
 
+    def judged(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows, judged as they are taken; they end early when a judge may spend no more, or is gone.
+
+        Raises what stops the judge of the first rows, for then there are none to keep.
+        """
+        some = False
+        try:
+            for row in rows:
+                yield row
+                some = True
+        except Refused as stop:
+            if not some:
+                raise
+            self.stop = self.stop or stop
+
     def round(self, asked: Iterable[Candidate], batches: Batches | None, say: Say | None = None) -> Iterator[Row]:
         """The rows of some candidates, which are put into batches first, if there are any."""
         if not batches or self.stop:

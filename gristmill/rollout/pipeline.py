@@ -73,7 +73,8 @@ def rollout_prompts(
         raise asking.stop or UsageError(f"{source or 'prompts'}: no prompt in it; give at least one")
     carried = [name for name in first if name.startswith(tuple(CARRIED))]
     grouped = _numbered(_chained(first, rows))
-    made = _written(grouped, carried, account, scores, out, run=run, source=source, say=say)
+    rewarded = asking.judged(_rewarded(grouped, account))
+    made = _written(rewarded, carried, account, scores, out, run=run, source=source, say=say)
     stop = asking.ended(made["rows"], None, out)
     summary = {**made, **asking.tally.summary(), "stopped": str(stop) if stop else None}
     if stop:
@@ -116,12 +117,19 @@ def rollout_samples(
     grouped = ((prompt, row) for prompt, rows in groups.items() for row in rows)
     carried = [name for name in schema.names if name.startswith(tuple(CARRIED))]
     source = paths if isinstance(paths, str) else " ".join(paths)
-    made = _written(grouped, carried, account, scores, out, run=run, source=source, say=say)
+    rewarded = _rewarded(grouped, account)
+    made = _written(rewarded, carried, account, scores, out, run=run, source=source, say=say)
     return {**made, "rows_bad": bad.count, "bad_rows": bad.first}
 
 
+def _rewarded(grouped: Iterable[tuple[Hashable, Row]], account: Account) -> Iterator[Row]:
+    """Rows that come with their group, rewarded."""
+    for groups, rows in _whole_groups(grouped):
+        yield from account.rewarded(rows, [_item(row) for row in rows], groups)
+
+
 def _written(
-    grouped: Iterable[tuple[Hashable, Row]],
+    rewarded: Iterable[Row],
     carried: Sequence[str],
     account: Account,
     scores: Scores,
@@ -131,7 +139,7 @@ def _written(
     source: str,
     say: Callable[[str], None] | None,
 ) -> dict[str, Any]:
-    """Reward rows that come with their group, write them, register the file, and tell what it holds."""
+    """Write the rewarded rows of an account, register the file, and tell what it holds."""
     started = time.monotonic()
     stages = Stages(say)
     names = [each.score.name for each in account.reward.components]
@@ -142,9 +150,8 @@ def _written(
     with space_wanted("the output", out), beside(out) as partial:
         stages.begin("rollout")
         with RowWriter(partial / out.name, schema) as writer:
-            for groups, rows in _whole_groups(grouped):
-                for row in account.rewarded(rows, [_item(row) for row in rows], groups):
-                    writer.write(row)
+            for row in rewarded:
+                writer.write(row)
         stages.end(f"{account.rows:>11,} rows", f"{account.prompts:,} prompts, {account.without_gradient()}")
         summary = {
             "gristmill": __version__,
