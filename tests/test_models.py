@@ -268,6 +268,32 @@ def test_what_goes_on_with_begun_work_gets_the_next_slot() -> None:
 # Budgets
 
 
+def test_a_judges_first_calls_are_not_taken_to_be_like_those_it_judges() -> None:
+    budget = Budget(tokens=5_000)
+
+    class Takes:
+        name = identity = "some"
+
+        def __init__(self, tokens: int):
+            self.tokens = tokens
+
+        async def complete(self, _: Request) -> Completion:
+            await asyncio.sleep(0)
+            return Completion(tokens_in=self.tokens, tokens_out=0)
+
+        async def close(self) -> None:
+            pass
+
+    async def ask(tokens: int, kind: str) -> int:
+        model = Charged(Budgeted(Takes(tokens), budget, kind), budget, Prices(), kind)
+        calls = [model.complete(Request(({"role": "user", "content": "a"},))) for _ in range(100)]
+        return sum(isinstance(each, Completion) for each in await asyncio.gather(*calls, return_exceptions=True))
+
+    assert asyncio.run(ask(8, "answers")) == 100
+    assert asyncio.run(ask(150, "verdicts")) == 28  # 800 + 28 x 150 = 5,000
+    assert budget.spent["tokens"] == 5_000
+
+
 def test_a_budget_holds_and_says_what_to_do() -> None:
     budget = Budget(cost=0.001)
     prices = Prices(input=0, output=20)  # 5 tokens: 0.0001

@@ -84,7 +84,9 @@ def evaluate(
     names.sort(key=lambda name: name != by.score)
     params = {"suite": suite.name, "model": model.name, "samples": plan.n, "sampling": dict(plan.sampling)}
     stages.begin("eval")
-    light = write_evals(asking.judged(scored), items[0], names, suite.slices, out, run=run, params=params, least=by.least)
+    light = write_evals(
+        asking.judged(scored), items[0], names, suite.slices, out, run=run, params=params, least=by.least
+    )
     stages.end(f"{len(light):>11,} rows", asking.tally.note())
     found = Evals(light, tuple(suite.slices), tuple(names), by.least)
     summary: dict[str, Any] = {

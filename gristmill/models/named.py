@@ -196,16 +196,17 @@ def ready(
     if batches:
         model = Cached(batches.model(model, prices or Prices()), batches.calls, counted=False)
     else:
+        kind = (model.identity, charge_known)  # a judge and what it judges may be one model
         if budget:
-            model = Budgeted(model, budget)
+            model = Budgeted(model, budget, kind)
         if limits:
             model = Limited(model, limits)
         if budget and not charge_known:
-            model = Charged(model, budget, prices or Prices())
+            model = Charged(model, budget, prices or Prices(), kind)
         if calls:
             model = Cached(model, calls)
         if budget and charge_known:
-            model = Charged(model, budget, prices or Prices())
+            model = Charged(model, budget, prices or Prices(), kind)
     if spec in known and known[spec].sampling:
         model = Sampled(model, known[spec].sampling)
     return model
