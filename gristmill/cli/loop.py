@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gristmill.cli import options
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -16,10 +18,8 @@ def loop(
     file: Annotated[Path, typer.Argument(metavar="LOOP.yaml", help="What is improved, by what, and when to stop.")],
     *,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Directory for rounds and models.")],
-    run: Annotated[Path, typer.Option("--run", metavar="DIR", help="Where every step is remembered.")] = Path(
-        "gristmill-run"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    run: options.RunDir = options.RUN,
+    as_json: options.AsJson = False,
 ) -> None:
     """Improve a model in rounds: its worst failures are countered, and a gate decides whether the candidate is better.
 

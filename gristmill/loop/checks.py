@@ -65,8 +65,14 @@ def _check_counter(file: LoopFile) -> None:
 
 
 def check_gate(file: LoopFile, evals: Path) -> None:
-    """Raise UsageError for a slice or a critical slice that no item of the gate is in."""
+    """Raise UsageError for a gate none of whose items could be judged, and for a slice or a critical slice that none is
+    in."""
     found = read_evals(str(evals))
+    if all(row[f"score_{found.scores[0]}"] is None for row in found.rows):
+        raise UsageError(
+            f"loop gate_suite {file.gate_suite}: none of its items could be judged by {found.scores[0]}; its reasons "
+            f"are in {evals} (why_{found.scores[0]})"
+        )
     names = default_slices(found) if file.gate.slices is None else file.gate.slices
     there = {name for item in matched(found, found, slices=names).items for name in item.slices}
     listed = ", ".join(sorted(there)[:12]) or "none"

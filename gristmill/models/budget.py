@@ -6,7 +6,8 @@ stops at the same place, and goes on when the limit is raised. Before a call is 
 in the air will cost if they are like those of their kind before them: a judge's are not like those it judges. Of a kind
 that comes after others, one call goes first.
 
-Not covered: what the first calls of a job cost, which are sent before any was answered; prices of cached prompts and images; taxes; calls that fail after the server began to answer.
+Not covered: what the first calls of a job cost, which are sent before any was answered; prices of cached prompts and
+images; taxes; calls that fail after the server began to answer.
 """
 
 import asyncio
