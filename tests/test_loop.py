@@ -15,10 +15,14 @@ import yaml
 from gristmill.beside import alone
 from gristmill.cli.main import run as command
 from gristmill.errors import UsageError
+from gristmill.loop.checks import check_gate
+from gristmill.loop.evaluate import evaluate
 from gristmill.loop.loop_file import read_loop
+from gristmill.loop.suite import Suite
 from gristmill.loop.targets import belongs
 from gristmill.models.budget import Prices
 from gristmill.models.calls import Calls
+from gristmill.models.named import ready
 from gristmill.run import Run
 from gristmill.train.tiny.counters import counter
 from gristmill.train.tiny.world import Mix, tasks
@@ -296,3 +300,14 @@ def test_a_directory_is_one_loops_at_a_time_and_not_anybodys(
     with alone(world / "held", "loop"), pytest.raises(SystemExit) as end:
         command(["loop", loop, "-o", "held"])
     assert end.value.code == 2 and "another process is at this loop" in capsys.readouterr().err
+
+
+def test_a_gate_that_can_judge_nothing_ends_the_loop_before_its_first_step(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    (tmp_path / "fake.yaml").write_text('replies: [{default: "c"}]')
+    suite = Suite(name="some", items=str(tmp_path / "items.jsonl"), scores=["exact"])
+    out, run = tmp_path / "gate-0.parquet", Run(tmp_path / "run")
+    evaluate(suite, ready(f"fake:{tmp_path / 'fake.yaml'}", calls=Calls(run.path)), out, run=run)
+    (tmp_path / "loop.yaml").write_text(yaml.safe_dump(LOOP))
+    with pytest.raises(UsageError, match="none of its items could be judged by exact"):
+        check_gate(read_loop(tmp_path / "loop.yaml"), out)
