@@ -212,6 +212,11 @@ def test_what_cannot_be_asked(terms: dict[str, Any], problem: str) -> None:
         gate(BASE, BASE, Terms(**terms))
 
 
+def test_a_slice_that_no_item_has_is_no_check_that_passes() -> None:
+    with pytest.raises(UsageError, match="--slice typo: no item of both has it"):
+        gate(BASE, BASE, Terms(("all",)), slices=["tags", "typo"])
+
+
 def test_models_that_answered_nothing_in_common() -> None:
     with pytest.raises(UsageError, match="no item in common"):
         gate(BASE, Evals([{"suite": "s", "item": "z", "score_x": 1.0}], (), ("x",)), TARGET)
