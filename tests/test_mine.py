@@ -265,6 +265,21 @@ def test_what_cannot_be_mined_is_refused_in_one_line(
     assert said in error.splitlines()[-1]
 
 
+def test_a_field_that_no_item_has_is_refused_not_searched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(here / "e.jsonl", rows(slot_side="left"))
+    error = gristmill(capsys, "mine", "e.jsonl", "-o", "c.parquet", "--slice", "slide", code=2)
+    assert "--slice slide: no item has it; allowed are" in error and "side" in error
+    gristmill(capsys, "mine", "e.jsonl", "-o", "c.parquet", "--slice", "slot_side")  # as eval and gate call it
+
+
+def test_bad_rows_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(write(here / "e.jsonl", rows()))
+    path.write_text(path.read_text() + "{broken\n")
+    assert "1 bad rows set aside; first: e.jsonl:240: not JSON" in gristmill(
+        capsys, "mine", "e.jsonl", "-o", "c.parquet"
+    )
+
+
 def test_a_model_without_failures_has_no_clusters(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(here / "e.jsonl", [row | {"score_right": 1.0} for row in rows(each=5)])
     assert "no cluster: nothing fails" in gristmill(capsys, "mine", "e.jsonl", "-o", "c.parquet")

@@ -48,6 +48,10 @@ class Failures(NamedTuple):
     unjudged: int
     """Samples without a score."""
     score: str
+    bad: int = 0
+    """Rows that could not be read."""
+    first_bad: str = ""
+    """File, row and reason of the first of them."""
 
 
 def read_failures(
@@ -90,7 +94,9 @@ def read_failures(
     if not found:
         raise UsageError(f"score {solved.score}: none of the {rows:,} rows is judged; score them first")
     share = np.array([counts[key][0] / counts[key][1] for key in found])
-    return Failures(list(found.values()), share, [counts[key][1] for key in found], unjudged, solved.score)
+    judged = [counts[key][1] for key in found]
+    first = f"{bad.first[0]['source_file']}:{bad.first[0]['source_row']}: {bad.first[0][BAD]}" if bad.first else ""
+    return Failures(list(found.values()), share, judged, unjudged, solved.score, bad.count, first)
 
 
 def _only(there: Sequence[str]) -> Solved:
