@@ -39,7 +39,7 @@ class Failures(NamedTuple):
 
     items: list[Row]
     """Of each: `id` (of the prompt), `key` (suite and item, else the id), `prompt`, `reference`, `tags`, `facts` (slots
-    and metadata by name), `lineage` (what it was made from, or its own id: items of one lineage are never parted), and
+    and metadata by name), `lineage` (what it was made from, or its own id, or key where it has no prompt: items of one lineage are never parted), and
     of its first failed sample, else of its first, `row` (its id), `response`, `source_file` and `source_row`."""
     failed: Floats
     """Shares of judged samples that failed, 0 to 1."""
@@ -103,10 +103,13 @@ def _only(there: Sequence[str]) -> Solved:
     """The one score of a table, leaving out what is computed from it."""
     derived = {name.removeprefix("score_") for name in GROUP_COLUMNS}
     named = [name for name in there if name not in derived]
-    if len(named) != 1:
+    if not named:
         raise UsageError(
-            f"--solved: name what counts as right, SCORE[>=X]; the scores are {', '.join(named) or 'none'}"
+            "mine: the rows have no column score_…; gristmill score --with SCORE judges them, and gristmill eval LOGS "
+            "-o EVALS.parquet reads others' logs"
         )
+    if len(named) != 1:
+        raise UsageError(f"--solved: name what counts as right, SCORE[>=X]; the scores are {', '.join(named)}")
     return Solved(named[0])
 
 
@@ -118,11 +121,13 @@ def _item(row: Row) -> Row:
     facts |= {name: value for name, value in meta.items() if name not in facts and name not in OF_CALLS}
     if len(named) == len(KEYS):
         facts["suite"] = named[0]
+    key = "/".join(named) if named else prompt_id
+    own = prompt_id if any(turn["content"] for turn in row["prompt"]) else key  # a log may hold no prompt
     made_from = sorted(parent for parent in row.get("parents") or () if parent != prompt_id)
     return {
         "id": prompt_id,
-        "lineage": made_from[0] if made_from else prompt_id,
-        "key": "/".join(named) if named else prompt_id,
+        "lineage": made_from[0] if made_from else own,
+        "key": key,
         "prompt": row["prompt"],
         "reference": row.get("reference"),
         **{name: row.get(name) for name in OF_ROW},
