@@ -39,8 +39,9 @@ class Failures(NamedTuple):
 
     items: list[Row]
     """Of each: `id` (of the prompt), `key` (suite and item, else the id), `prompt`, `reference`, `tags`, `facts` (slots
-    and metadata by name), `lineage` (what it was made from, or its own id, or key where it has no prompt: items of one lineage are never parted), and
-    of its first failed sample, else of its first, `row` (its id), `response`, `source_file` and `source_row`."""
+    and metadata by name), `lineage` (what it was made from, or its own id, or its key where it has no prompt: items of
+    one lineage are never parted), and of its first failed sample, else of its first, `row` (its id), `response`,
+    `source_file` and `source_row`."""
     failed: Floats
     """Shares of judged samples that failed, 0 to 1."""
     samples: Sequence[int]
