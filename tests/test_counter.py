@@ -151,7 +151,10 @@ def test_rows_of_a_function_are_verified_and_may_not_come_from_the_held_out_half
     ("code", "said"),
     [
         ("def rows(cluster, n, seed):\n    raise ValueError('no\\nunit')\n", "ValueError: no unit (own.py, line 2)"),
-        ("def rows(cluster, n, seed):\n    return None\n", "it returns a list of rows"),
+        (
+            "def rows(cluster, n, seed):\n    return None\n",
+            "gave NoneType; a function of (cluster, n, seed) returns rows",
+        ),
         ("def rows(cluster, n, seed):\n    yield 3\n", "row 0 is a int"),
         ("import nothing_so_called\n", "No module named 'nothing_so_called' (own.py, line 1)"),
         ("def rows(\n", "SyntaxError"),

@@ -3,7 +3,7 @@
 Not covered: paraphrases of evaluation items (the rules are those of `filter/contamination.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,14 @@ def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[R
     `definition`, `kind`, and `items`, the members of the training half ({id, prompt, reference, response, tags, facts,
     failed}). Raises UsageError for what is no row."""
     try:
-        made = list(make(cluster, n, seed))
-    except Exception as error:  # of the user's function, which may raise anything, or return what cannot be listed
-        raise UsageError(f"--with {spec}: {raised(error)}; it returns a list of rows") from error
+        returned = make(cluster, n, seed)
+        made = list(returned) if isinstance(returned, Iterable) else None
+    except Exception as error:  # of the user's function, which may raise anything
+        raise UsageError(f"--with {spec}: {raised(error)}") from error
+    if made is None:
+        raise UsageError(
+            f"--with {spec}: gave {type(returned).__name__}; a function of (cluster, n, seed) returns rows"
+        )
     found = []
     for number, record in enumerate(made[:n]):
         if not isinstance(record, Mapping):
