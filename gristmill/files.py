@@ -10,6 +10,7 @@ lines are read whole, because their formats ask for it.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -52,13 +53,17 @@ def read(
 
     `columns` maps our column names to theirs (`{"response": "solution"}`; `"Body+Question"` joins two with a newline).
     `scores` names numeric columns to carry as `score_<name>`. At most `max_bad` (a share of the rows, but at least 5
-    rows unless it is 0) may be bad, else BadInput. Rows dropped by an earlier filter are left out.
+    rows unless it is 0) may be bad, else BadInput; fewer are left out, and the log has a warning of how many and the
+    first. Rows dropped by an earlier filter are left out.
     """
     table = scan(paths, columns=columns, answer=answer, scores=scores, limit=limit)
     with plain_errors():
         scanned = table.collect()
     bad = scanned.where(~daft.col(BAD).is_null()).sort(ORDER).select("source_file", "source_row", BAD).to_pylist()
     check_bad(len(bad), len(scanned), max_bad, first=bad[0] if bad else None)
+    if bad:
+        where = f"{bad[0]['source_file']}:{bad[0]['source_row']}: {bad[0][BAD]}"
+        logging.getLogger("gristmill").warning("%d bad rows left out; first: %s", len(bad), where)
     good = scanned.where(daft.col(BAD).is_null())
     return with_copies(good).sort(ORDER).exclude(ORDER, BAD).collect()
 

@@ -1,6 +1,7 @@
 """Python that users write beside their YAML: scripted replies, scores, rewards."""
 
 import sys
+import traceback
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -20,3 +21,9 @@ def user_module(file: Path, name: str) -> ModuleType:
     module = module_from_spec(spec)  # not in sys.modules: two scripts may each have a module of this name
     spec.loader.exec_module(module)
     return module
+
+
+def raised(error: BaseException) -> str:
+    """What a user's code raised, in a line: `ValueError: no such unit (world.py, line 7)`."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(where.filename).name}, line {where.lineno})"

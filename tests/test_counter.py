@@ -147,6 +147,27 @@ def test_rows_of_a_function_are_verified_and_may_not_come_from_the_held_out_half
     assert json.loads(dropped["drop_evidence"])["of"] == held["id"]
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def rows(cluster, n, seed):\n    raise ValueError('no\\nunit')\n", "ValueError: no unit (own.py, line 2)"),
+        (
+            "def rows(cluster, n, seed):\n    return None\n",
+            "gave NoneType; a function of (cluster, n, seed) returns rows",
+        ),
+        ("def rows(cluster, n, seed):\n    yield 3\n", "row 0 is a int"),
+        ("import nothing_so_called\n", "No module named 'nothing_so_called' (own.py, line 1)"),
+        ("def rows(\n", "SyntaxError"),
+    ],
+)
+def test_what_a_function_does_wrong_is_one_line(
+    mined: Path, capsys: pytest.CaptureFixture[str], code: str, said: str
+) -> None:
+    (mined / "own.py").write_text(code)
+    error = gristmill(capsys, "counter", "c.parquet", "--with", "own.py:rows", "-o", "x.parquet", code=2)
+    assert said in error.splitlines()[-1]
+
+
 def test_replay_has_its_share_and_does_not_leak(mined: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = [{"prompt": f"Spell the word number {n}.", "response": str(n)} for n in range(40)]
     old.append({"prompt": "Simplify the fraction 5 over 3 with a common divisor.", "response": "x"})
@@ -180,7 +201,8 @@ def test_failed_calls_are_rows_with_a_reason_and_stop_the_run_beyond_a_share(
         (["-m", "fake:fake.yaml", "--share", "odd=1"], "--share odd: allowed are look_alike"),
         (["-m", "fake:fake.yaml", "--cluster", "nope"], "--cluster nope: not in c.parquet"),
         (["-m", "fake:fake.yaml", "--replay-share", "100%"], "--replay-share 100%"),
-        (["--with", "gone.py:rows"], "--with gone.py:rows: write FILE.py:FUNCTION"),
+        (["--with", "gone.py:rows"], "--with gone.py:rows: no file gone.py"),
+        (["--with", "gone:rows"], "--with gone:rows: write FILE.py:FUNCTION"),
         (["-m", "fake:fake.yaml", "--asks", "."], "--asks .: holds none of look_alike.yaml"),
     ],
 )

@@ -52,6 +52,10 @@ def test_the_verdicts() -> None:
     assert fit(points(0.5, 0.4, 0.3, items=20)).verdict == "cannot tell"
 
 
+def test_what_was_never_learned_is_not_saturated() -> None:
+    assert fit([Point(n, 0.0, 200) for n in SIZES]).verdict == "cannot tell"
+
+
 def test_points_of_another_form_cannot_tell() -> None:
     jump = {250: 0.04, 500: 0.4, 1_000: 0.89, 2_000: 0.93, 4_000: 0.96}
     some = [Point(n, score + off, 1_000) for n, score in jump.items() for off in (-0.01, 0.01)]
@@ -175,6 +179,14 @@ def test_bad_usage_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     Path("bad.jsonl").write_text('{"n": 1, "score": 0.5}\n{"n": 2}\n')
     code, _, err = cli(capsys, *arguments)
     assert code == 2 and said in err and err.strip().count("\n") == 0
+
+
+@pytest.mark.usefixtures("place")
+def test_points_without_a_right_answer_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("zeros.jsonl").write_text("".join(f'{{"n": {n}, "score": 0, "items": 200}}\n' for n in SIZES))
+    code, out, err = cli(capsys, "zeros.jsonl")
+    assert code == 0, err
+    assert "cannot tell" in out and "nothing was right at any size" in out and "ceiling" not in out
 
 
 @pytest.mark.usefixtures("place")

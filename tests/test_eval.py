@@ -224,6 +224,19 @@ def test_what_is_wrong_with_a_suite_is_one_line(capsys: pytest.CaptureFixture[st
     assert not Path("evals.parquet").exists()
 
 
+def test_bad_rows_among_the_items_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with Path("items.jsonl").open("a") as file:
+        file.write("{broken\n")
+    assert ran("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "evals.parquet") == 0
+    assert "1 bad rows among the items, not asked; first: items.jsonl:3: not JSON" in capsys.readouterr().out
+
+
+def test_a_baseline_is_read_before_a_call_is_paid_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("eval", "suite.yaml", "-m", "fake:fake.yaml", "-o", "evals.parquet", "--base", "gone.parquet") == 2
+    assert "gone.parquet: no such file" in capsys.readouterr().err
+    assert not Path("evals.parquet").exists()
+
+
 def test_a_score_that_lies_beside_the_suite(place: Path) -> None:
     (place / "mine").mkdir()
     (place / "mine" / "my.py").write_text("def short(item):\n    return 1.0\n")

@@ -103,6 +103,12 @@ def test_bad_lines_are_set_aside_with_their_place_and_good_ones_survive(tmp_path
     assert good == {2 * n: str(n) for n in range(len(BROKEN))} | {2 * len(BROKEN) + 1: "10"}
 
 
+def test_reading_warns_of_the_bad_rows_it_leaves_out(tmp_path, caplog):
+    (tmp_path / "a.jsonl").write_bytes(jsonl(ROWS) + b"{broken\n")
+    assert len(read(str(tmp_path / "a.jsonl"))) == len(ROWS)
+    assert f"1 bad rows left out; first: {tmp_path / 'a.jsonl'}:{len(ROWS)}: not JSON" in caplog.text
+
+
 def test_a_line_past_the_limit_is_not_held_in_memory(tmp_path):
     import tracemalloc
 

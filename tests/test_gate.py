@@ -180,7 +180,7 @@ def test_the_command_exits_1_unless_it_promotes_and_tells_ci(
     written(tmp_path / "base.jsonl", BASE)
     written(tmp_path / "good.jsonl", evals(target=some(100, 60), other=some(600, 402)))
     written(tmp_path / "bad.jsonl", evals(target=some(100, 60), other=some(600, 340)))
-    junit = tmp_path / "gate.xml"
+    junit = tmp_path / "reports" / "gate.xml"  # the directory is made
     assert ran(tmp_path, "base.jsonl", "good.jsonl", "--target", "tags=target", "--junit", str(junit))[0] in (0, None)
     assert Xml.parse(junit).getroot().get("failures") == "0"
     assert capsys.readouterr().out.startswith("PROMOTE")
@@ -194,6 +194,8 @@ def test_a_file_of_others_is_not_replaced_and_costs_no_look(tmp_path: Path) -> N
     written(tmp_path / "base.jsonl", BASE)
     (tmp_path / "verdict.json").write_text('["mine"]')
     assert ran(tmp_path, "base.jsonl", "base.jsonl", "--target", "tags=target") == (2, ["mine"])
+    (tmp_path / "verdict.json").unlink()
+    assert ran(tmp_path, "base.jsonl", "base.jsonl", "--target", "all", "--junit", str(tmp_path)) == (2, {})
     assert not (tmp_path / "run" / "looks.sqlite").exists()
 
 
@@ -210,6 +212,11 @@ def test_a_file_of_others_is_not_replaced_and_costs_no_look(tmp_path: Path) -> N
 def test_what_cannot_be_asked(terms: dict[str, Any], problem: str) -> None:
     with pytest.raises(UsageError, match=problem):
         gate(BASE, BASE, Terms(**terms))
+
+
+def test_a_slice_that_no_item_has_is_no_check_that_passes() -> None:
+    with pytest.raises(UsageError, match="--slice typo: no item of both has it"):
+        gate(BASE, BASE, Terms(("all",)), slices=["tags", "typo"])
 
 
 def test_models_that_answered_nothing_in_common() -> None:

@@ -255,6 +255,10 @@ def test_a_model_names_clusters_beside_their_words(here: Path, capsys: pytest.Ca
     [
         ([row | {"score_right": 0.0} for row in rows(each=5)], "all items fail alike"),
         (rows(each=2), "at least 20"),
+        (
+            [{"prompt": "p", "response": "r", "correct": 1}],
+            "no column score_…; gristmill score --with SCORE judges them",
+        ),
     ],
 )
 def test_what_cannot_be_mined_is_refused_in_one_line(
@@ -263,6 +267,34 @@ def test_what_cannot_be_mined_is_refused_in_one_line(
     write(here / "e.jsonl", listed)
     error = gristmill(capsys, "mine", "e.jsonl", "-o", "c.parquet", code=2)
     assert said in error.splitlines()[-1]
+
+
+def test_a_field_that_no_item_has_is_refused_not_searched(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(here / "e.jsonl", rows(slot_side="left"))
+    error = gristmill(capsys, "mine", "e.jsonl", "-o", "c.parquet", "--slice", "slide", code=2)
+    assert "--slice slide: no item has it; allowed are" in error and "side" in error
+    gristmill(capsys, "mine", "e.jsonl", "-o", "c.parquet", "--slice", "slot_side")  # as eval and gate call it
+
+
+def test_items_without_a_prompt_are_mined_by_what_else_they_have(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = [
+        {"item": row["item"], "correct": row["score_right"], "topic": row["item"].rstrip("0123456789")}
+        for row in rows()
+    ]
+    write(here / "log.jsonl", log)
+    gristmill(capsys, "eval", "log.jsonl", "-o", "e.parquet")
+    assert "topic = ratio" in gristmill(capsys, "mine", "e.parquet", "-o", "c.parquet")
+    assert {member["half"] for member in read_clusters("c.parquet")[0]["members"]} == {"train", "held_out"}
+
+
+def test_bad_rows_are_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(write(here / "e.jsonl", rows()))
+    path.write_text(path.read_text() + "{broken\n")
+    assert "1 bad rows set aside; first: e.jsonl:240: not JSON" in gristmill(
+        capsys, "mine", "e.jsonl", "-o", "c.parquet"
+    )
 
 
 def test_a_model_without_failures_has_no_clusters(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

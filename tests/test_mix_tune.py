@@ -273,3 +273,24 @@ def test_a_search_confirms_its_mix_beside_the_baselines_and_asks_nothing_twice(p
     done = CliRunner().invoke(app, ["mix", "mix.yaml", "--search", "proxy.py:silent", "-o", "other.yaml"])
     assert isinstance(done.exception, UsageError)
     assert "it must give {kind: score}" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise ValueError('no gpu')", "ValueError: no gpu (proxy.py, line 2)"),
+        ("return {'math': 'x'}", "the function gave {'math': 'x'}; allowed are numbers"),
+    ],
+)
+def test_what_a_searched_function_does_wrong_is_a_usage_error(place: Path, body: str, said: str) -> None:
+    (place / "proxy.py").write_text(f"def score(weights, seed):\n    {body}\n")
+    done = CliRunner().invoke(app, ["mix", "mix.yaml", "--search", "proxy.py:score", "-o", "found.yaml"])
+    assert isinstance(done.exception, UsageError)
+    assert said in str(done.exception)
+
+
+def test_another_function_of_the_same_file_is_asked_anew(place: Path) -> None:
+    (place / "proxy.py").write_text(PROXY + "\ndef other(weights, seed):\n    return {'math': 0.5, 'general': 0.5}\n")
+    ran("--search", "proxy.py:score", "--trials", "8", "-o", "found.yaml")
+    told = json.loads(ran("--search", "proxy.py:other", "--trials", "8", "-o", "found.yaml", "--json"))
+    assert {arm["mean"] for arm in told["arms"]} == {0.5}

@@ -108,6 +108,18 @@ def test_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0 and "20%" in out and "5.7x" in out
 
 
+def test_a_person_is_asked_again_until_the_answer_can_be_used(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["fame", "assistant", "big", "7B", "lore", "lora"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("typer.prompt", lambda *_, **__: next(answers))
+    code, out, err = cli(capsys, "plan")
+    assert code == 0 and "1,000 to 5,000" in out
+    for said in ("goal fame: allowed are format", "size big", "method lore: allowed are lora"):
+        assert said in err
+
+
 def test_a_runs_own_figures_take_the_place_of_heuristics(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,6 +151,8 @@ def _words(name: str, points: Sequence[Point], found: Curve) -> list[str]:
     lines = [f"{name}: {found.verdict}", f"  at {top:,} rows    {_shown(found.at_most)}"]
     if not found.fits:
         return [lines[0], "  the points do not follow the form: leave out small sizes (--sizes), or try more seeds"]
+    if not any(each.score for each in points):
+        return [lines[0], "  nothing was right at any size: train for longer, from a better model, or on easier items"]
     if found.verdict == "cannot tell":
         low, high = found.ceiling.low, found.ceiling.high
         return [*lines, f"  the points allow a ceiling of {low:.3f} to {high:.3f}: try more sizes, seeds or items"]

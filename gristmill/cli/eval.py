@@ -75,6 +75,7 @@ def eval_command(
         raise UsageError(f"eval {inputs[0]}: a suite alone, with -m MODEL and -o OUT.parquet")
     if not is_suite and model:
         raise UsageError(f"eval {inputs[0]} -m {model}: a model answers a suite; name a .yaml file")
+    before = read_evals(base) if base else None  # before a call is paid for
     if is_suite:
         suite = read_suite(inputs[0])
         own = {"slices": slices or suite.slices, "confidence": confidence or suite.confidence}
@@ -105,8 +106,8 @@ def eval_command(
             summary |= summarised(evals, solved=by, slices=slices, confidence=confidence)
         if out:
             _write(evals, out, inputs, Run(run), force=force)
-    if base and evals:
-        summary["compared"] = compared(read_evals(base), evals, solved=by, slices=slices)
+    if before and evals:
+        summary["compared"] = compared(before, evals, solved=by, slices=slices)
     typer.echo(json.dumps(summary) if as_json else "\n".join(printed(summary, out)))
 
 
@@ -143,6 +144,8 @@ def printed(summary: Mapping[str, Any], out: Path | None) -> Iterator[str]:
         yield "the rows have no score: gristmill score --with SCORE"
     if found := summary.get("compared"):
         yield from _compared(found)
+    if summary.get("items_bad"):
+        yield f"{summary['items_bad']:,} bad rows among the items, not asked; first: {summary['first_bad']}"
     if "calls" in summary:
         yield from account(dict(summary), None)
     yield f"{summary['rows']:,} rows" + (f" in {out}" if out else "")

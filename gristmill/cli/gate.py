@@ -74,6 +74,10 @@ def gate_command(
     )
     if out:  # before the look is taken
         _check_out(out, force=force)
+    if junit:
+        if junit.is_dir():
+            raise UsageError(f"--junit {junit}: a directory; name a file")
+        junit.parent.mkdir(parents=True, exist_ok=True)
     memory = Run(run)
     by = solved_by(score, "--score") if score else None
     told = gate(read_evals(base), read_evals(candidate), terms, run=memory, solved=by, slices=slices)

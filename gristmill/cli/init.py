@@ -27,9 +27,7 @@ KINDS = {
 def init(
     kind: Annotated[
         str | None,
-        typer.Argument(
-            metavar="KIND", help="template, rules, fake, models, judge, reward, mix, suite, library:…, op:…."
-        ),
+        typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}, library:…, op:…."),
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Default: KIND.yaml.")] = None,
     force: options.Force = False,

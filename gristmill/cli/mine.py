@@ -75,8 +75,8 @@ def mine(
     mining = Mining(
         texts=text,
         embeddings=embeddings,
-        fields=slices,
-        ignore=ignore or (),
+        fields=None if slices is None else [name.removeprefix("slot_") for name in slices],  # as `eval` calls a slot
+        ignore=[name.removeprefix("slot_") for name in ignore or ()],
         depth=depth,
         least=least,
         level=share("--level", level),
@@ -108,6 +108,8 @@ def _printed(summary: Mapping[str, Any], out: Path) -> str:
     lines = [f"{items:,} items, {failures:,.4g} fail ({summary['rate']:.1%}); {summary['looked_at']:,} sets looked at"]
     if summary["unjudged"]:
         lines.append(f"{summary['unjudged']:,} samples without a score, counted neither way")
+    if summary["rows_bad"]:
+        lines.append(f"{summary['rows_bad']:,} bad rows set aside; first: {summary['first_bad']}")
     if not summary["clusters"]:
         lines.append("no cluster: nothing fails more often than chance explains")
     for row in summary["clusters"]:

@@ -13,9 +13,17 @@ from gristmill.cli import options
 from gristmill.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gristmill.plan.plan import Figure
+
+METHODS = {
+    "lora": "supervised, by an adapter of low rank",
+    "sft": "supervised, all weights",
+    "dpo": "on pairs of a better and a worse answer",
+    "kto": "on answers labelled good or bad",
+    "rl": "on prompts with a reward",
+}
 
 
 def plan(
@@ -45,8 +53,8 @@ def plan(
     from gristmill.plan.plan import plan as planned
 
     goal = goal or _asked("goal", {name: each["what"] for name, each in figures()["goals"].items()})
-    size = size or _asked("size", "parameters of the model to tune (7B, 350M)")
-    method = method or _asked("method", {"lora": "", "sft": "all weights", "dpo": "", "kto": "", "rl": ""})
+    size = size or _asked("size", "parameters of the model to tune (7B, 350M)", size_of)
+    method = method or _asked("method", METHODS)
     price_in, price_out = _prices(price)
     measured = _measured(from_run) if from_run else {}
     wish = Wish(
@@ -100,15 +108,26 @@ def efficiency(
         typer.echo(f"a unit of money  {found.gain_per_money:+.4g} points")
 
 
-def _asked(name: str, choices: Mapping[str, str] | str) -> str:
-    """Ask a person; raises UsageError where there is none."""
+def _asked(name: str, choices: Mapping[str, str] | str, check: Callable[[str], object] | None = None) -> str:
+    """Ask a person until the answer is one of the choices, or passes the check; raises UsageError where there is none
+    to ask."""
     if not sys.stdin.isatty():
         raise UsageError(f"plan: no --{name}; give it (see gristmill plan --help)")
-    if isinstance(choices, str):
-        return str(typer.prompt(choices, err=True))
-    for choice, what in choices.items():
-        typer.echo(f"  {choice:<12} {what}", err=True)
-    return str(typer.prompt(name, err=True))
+    asked = choices if isinstance(choices, str) else name
+    if not isinstance(choices, str):
+        for choice, what in choices.items():
+            typer.echo(f"  {choice:<12} {what}", err=True)
+    while True:
+        answer = str(typer.prompt(asked, err=True)).strip()
+        try:
+            if check:
+                check(answer)
+            elif answer not in choices:
+                raise UsageError(f"{name} {answer}: allowed are {', '.join(choices)}")
+        except UsageError as error:
+            typer.echo(f"  {error}", err=True)
+        else:
+            return answer
 
 
 def _prices(text: str | None) -> tuple[float | None, float | None]:

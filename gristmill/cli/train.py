@@ -75,6 +75,8 @@ def train(
     if as_json:
         typer.echo(json.dumps(record))
         return
+    if record["data"]["rows_bad"]:
+        typer.echo(f"{record['data']['rows_bad']:,} bad rows set aside")
     for warning in record["warnings"]:
         typer.echo(f"warning: {warning}")
     if record["again"]:

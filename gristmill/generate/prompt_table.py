@@ -61,6 +61,7 @@ class PromptTable:
 
     def __init__(self, path: str):
         self.files = expand([path])
+        self.bad, self.first_bad = 0, ""  # of the newest iteration, as in `TableCount`
         names: set[Any] = set()
         with step("opening", len(self.files), unit="files") as advance:
             for file in self.files:
@@ -84,6 +85,7 @@ class PromptTable:
         read = _Read()
         yield from self._rows(read)
         read.check()
+        self.bad, self.first_bad = read.bad, read.told()
 
     def _rows(self, read: _Read) -> Iterator[Row]:
         """The rows that can be used; the others are counted."""

@@ -3,7 +3,7 @@
 Not covered: paraphrases of evaluation items (the rules are those of `filter/contamination.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gristmill.loop.suite import registered
 from gristmill.records import DROPS, SCHEMAS
 from gristmill.run import Run
 from gristmill.shapes import row_of
-from gristmill.user_code import user_module
+from gristmill.user_code import raised, user_module
 from gristmill.wording import prompt_text
 
 Row = dict[str, Any]
@@ -86,9 +86,14 @@ def mark_leaks(rows: Sequence[Row], index: Index) -> None:
 def maker(spec: str) -> Maker:
     """The function of `FILE.py:FUNCTION`; raises UsageError where there is none."""
     file, _, name = spec.rpartition(":")
-    if not file.endswith(".py") or not Path(file).is_file():
+    if not file.endswith(".py"):
         raise UsageError(f"--with {spec}: write FILE.py:FUNCTION, a function of (cluster, n, seed) that returns rows")
-    found = getattr(user_module(Path(file), Path(file).stem), name, None)
+    if not Path(file).is_file():
+        raise UsageError(f"--with {spec}: no file {file}; name a Python file")
+    try:
+        found = getattr(user_module(Path(file), Path(file).stem), name, None)
+    except Exception as error:  # of the user's module, which may raise anything
+        raise UsageError(f"--with {spec}: {raised(error)}") from error
     if not callable(found):
         raise UsageError(f"--with {spec}: {file} has no function {name!r}")
     made: Maker = found
@@ -99,9 +104,17 @@ def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[R
     """`n` rows of a function, in our columns. `cluster` is what the function may know: `id`, `name`, `words`,
     `definition`, `kind`, and `items`, the members of the training half ({id, prompt, reference, response, tags, facts,
     failed}). Raises UsageError for what is no row."""
-    made = make(cluster, n, seed)
+    try:
+        returned = make(cluster, n, seed)
+        made = list(returned) if isinstance(returned, Iterable) else None
+    except Exception as error:  # of the user's function, which may raise anything
+        raise UsageError(f"--with {spec}: {raised(error)}") from error
+    if made is None:
+        raise UsageError(
+            f"--with {spec}: gave {type(returned).__name__}; a function of (cluster, n, seed) returns rows"
+        )
     found = []
-    for number, record in enumerate(list(made)[:n]):
+    for number, record in enumerate(made[:n]):
         if not isinstance(record, Mapping):
             raise UsageError(f"--with {spec}: row {number} is a {type(record).__name__}; a row is a dict")
         given = dict(record)

@@ -20,6 +20,7 @@ from gristmill.beside import beside
 from gristmill.disk import space_wanted
 from gristmill.errors import Refused, UsageError
 from gristmill.generate.asking import Asking
+from gristmill.generate.prompt_table import PromptTable
 from gristmill.generate.sample import Plan, candidates
 from gristmill.loop.accuracy import summarised
 from gristmill.loop.evals import SUITE, Evals
@@ -72,7 +73,8 @@ def evaluate(
     by = solved or Solved(built[0].name, suite.least)
     if by.score not in (names := [score.name for score in built]):
         raise UsageError(f"--score {by.score}: the suite has no such score; allowed: {', '.join(names)}")
-    items = items_of(suite)
+    table = PromptTable(suite.items)
+    items = items_of(suite, table)
     _check_slices(suite, items)
     register(run, suite, items)
     plan = Plan(n=samples or suite.samples, sampling={**suite.sampling, **(sampling or {})}, seed=seed)
@@ -94,6 +96,8 @@ def evaluate(
         "suite": suite.name,
         "model": model.name,
         "rows": len(light),
+        "items_bad": table.bad,
+        "first_bad": table.first_bad,
         **summarised(found, confidence=suite.confidence),
         "scores": {tally.score.name: tally.summary(cache) for tally in verdicts},
         **asking.tally.summary(),

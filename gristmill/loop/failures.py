@@ -39,8 +39,9 @@ class Failures(NamedTuple):
 
     items: list[Row]
     """Of each: `id` (of the prompt), `key` (suite and item, else the id), `prompt`, `reference`, `tags`, `facts` (slots
-    and metadata by name), `lineage` (what it was made from, or its own id: items of one lineage are never parted), and
-    of its first failed sample, else of its first, `row` (its id), `response`, `source_file` and `source_row`."""
+    and metadata by name), `lineage` (what it was made from, or its own id, or its key where it has no prompt: items of
+    one lineage are never parted), and of its first failed sample, else of its first, `row` (its id), `response`,
+    `source_file` and `source_row`."""
     failed: Floats
     """Shares of judged samples that failed, 0 to 1."""
     samples: Sequence[int]
@@ -48,6 +49,10 @@ class Failures(NamedTuple):
     unjudged: int
     """Samples without a score."""
     score: str
+    bad: int = 0
+    """Rows that could not be read."""
+    first_bad: str = ""
+    """File, row and reason of the first of them."""
 
 
 def read_failures(
@@ -90,17 +95,22 @@ def read_failures(
     if not found:
         raise UsageError(f"score {solved.score}: none of the {rows:,} rows is judged; score them first")
     share = np.array([counts[key][0] / counts[key][1] for key in found])
-    return Failures(list(found.values()), share, [counts[key][1] for key in found], unjudged, solved.score)
+    judged = [counts[key][1] for key in found]
+    first = f"{bad.first[0]['source_file']}:{bad.first[0]['source_row']}: {bad.first[0][BAD]}" if bad.first else ""
+    return Failures(list(found.values()), share, judged, unjudged, solved.score, bad.count, first)
 
 
 def _only(there: Sequence[str]) -> Solved:
     """The one score of a table, leaving out what is computed from it."""
     derived = {name.removeprefix("score_") for name in GROUP_COLUMNS}
     named = [name for name in there if name not in derived]
-    if len(named) != 1:
+    if not named:
         raise UsageError(
-            f"--solved: name what counts as right, SCORE[>=X]; the scores are {', '.join(named) or 'none'}"
+            "mine: the rows have no column score_…; gristmill score --with SCORE judges them, and gristmill eval LOGS "
+            "-o EVALS.parquet reads others' logs"
         )
+    if len(named) != 1:
+        raise UsageError(f"--solved: name what counts as right, SCORE[>=X]; the scores are {', '.join(named)}")
     return Solved(named[0])
 
 
@@ -112,11 +122,13 @@ def _item(row: Row) -> Row:
     facts |= {name: value for name, value in meta.items() if name not in facts and name not in OF_CALLS}
     if len(named) == len(KEYS):
         facts["suite"] = named[0]
+    key = "/".join(named) if named else prompt_id
+    own = prompt_id if any(turn["content"] for turn in row["prompt"]) else key  # a log may hold no prompt
     made_from = sorted(parent for parent in row.get("parents") or () if parent != prompt_id)
     return {
         "id": prompt_id,
-        "lineage": made_from[0] if made_from else prompt_id,
-        "key": "/".join(named) if named else prompt_id,
+        "lineage": made_from[0] if made_from else own,
+        "key": key,
         "prompt": row["prompt"],
         "reference": row.get("reference"),
         **{name: row.get(name) for name in OF_ROW},

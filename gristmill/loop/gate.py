@@ -102,6 +102,7 @@ def gate(
     item is in and for evaluations that have nothing in common.
     """
     found = matched(base, candidate, solved=solved, slices=slices)
+    _check_slices(found.items, slices or ())
     items = [item for item in found.items if not terms.sealed or is_sealed(item, terms.sealed) == terms.release]
     _check_names(items, terms)
     look = _look(items, found, terms, run)
@@ -130,6 +131,15 @@ def is_sealed(item: Item, share: float) -> bool:
     """Whether an item is among the sealed ones: decided by its name alone, so for every look and model the same."""
     digest = blake2b("\0".join(("sealed", *item.key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest) < share * 2**64
+
+
+def _check_slices(items: Sequence[Item], names: Sequence[str]) -> None:
+    """Raise UsageError for a name that slices nothing: it would be a check that is passed because it is not made."""
+    there = {each.partition("=")[0] for item in items for each in item.slices}
+    if missing := next((name for name in names if name not in there), None):
+        raise UsageError(
+            f"--slice {missing}: no item of both has it; allowed are tags, slot_… and fields of meta that items have"
+        )
 
 
 def _check_names(items: Sequence[Item], terms: Terms) -> None:

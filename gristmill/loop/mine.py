@@ -155,6 +155,8 @@ def _spaces(items: Sequence[Row], mining: Mining) -> list[Space]:
         names = ["prompt", *(name for name in phrase_names(items) if name not in mining.ignore)]
     for name in names:
         texts = texts_of(items, name)
+        if not any(texts) and mining.texts is None:  # a log may hold no prompt
+            continue
         if not any(texts):
             raise UsageError(
                 f"--text {name}: no item has one; allowed are prompt, response, reference, tags and fields"

@@ -12,6 +12,7 @@ from typing import Any
 from gristmill import __version__
 from gristmill.beside import beside
 from gristmill.disk import space_wanted
+from gristmill.errors import UsageError
 from gristmill.formats import expand
 from gristmill.loop.clusters import Node, exact_interval
 from gristmill.loop.clusters_table import examples, rows_of, space_of, write_clusters
@@ -20,6 +21,7 @@ from gristmill.loop.failures import Failures, read_failures
 from gristmill.loop.found import Cluster
 from gristmill.loop.mine import Mined, Mining, mine, unclustered
 from gristmill.loop.names import ask_names
+from gristmill.loop.slices import WORDS
 from gristmill.models.protocol import Model
 from gristmill.parquet import check_replaceable
 from gristmill.progress import Stages
@@ -56,6 +58,9 @@ def mine_files(
     stages.begin("read")
     evals = read_failures(paths, solved, columns=columns, limit=limit, max_bad=max_bad)
     stages.end(f"{len(evals.items):>11,} items")
+    known = {"tags", WORDS, *(name for item in evals.items for name in item["facts"])}
+    if missing := next((name for name in mining.fields or () if name not in known), None):
+        raise UsageError(f"--slice {missing}: no item has it; allowed are {', '.join(sorted(known))}")
     stages.begin("mine")
     mined = mine(evals, mining)
     kept = edits or out.with_suffix(".edits.yaml")
@@ -75,6 +80,8 @@ def mine_files(
         "items": len(evals.items),
         "samples": sum(evals.samples),
         "unjudged": evals.unjudged,
+        "rows_bad": evals.bad,
+        "first_bad": evals.first_bad,
         "failures": float(evals.failed.sum()),
         "rate": float(evals.failed.mean()),
         "looked_at": len(mined.looked.scan.sets.members) + len(mined.looked.scan.sets.nearest),

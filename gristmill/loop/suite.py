@@ -76,13 +76,14 @@ def read_suite(path: str | Path) -> Suite:
     return suite.model_copy(update={"items": items, "scores": [beside(Path(path), each) for each in suite.scores]})
 
 
-def items_of(suite: Suite) -> list[Row]:
+def items_of(suite: Suite, table: PromptTable | None = None) -> list[Row]:
     """The items as PROMPT rows with `suite` and `item`, the id of their content (`#1` for the second of the same).
+    `table` is where they are read from, for who wants to know afterwards how many rows of it were bad.
 
     Raises BadInput for items that cannot be read, UsageError for none.
     """
     rows: list[Row] = []
-    for row in PromptTable(suite.items):
+    for row in table or PromptTable(suite.items):
         item = f"{row['id']}#{row['copy']}" if row["copy"] else row["id"]
         rows.append({**row, "suite": suite.name, "item": item})
     if not rows:

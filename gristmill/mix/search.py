@@ -26,9 +26,9 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import cross_val_predict
 
-from gristmill.errors import UsageError
+from gristmill.errors import GristmillError, UsageError
 from gristmill.mix.mix_file import GENERAL, MixFile, task_range
-from gristmill.user_code import user_module
+from gristmill.user_code import raised, user_module
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Scores = dict[str, float]
@@ -60,15 +60,19 @@ class Searched(NamedTuple):
 
 
 def scorer_of(spec: str) -> tuple[Scorer, str]:
-    """The function that `FILE.py:FUNCTION` names, and a hash of the file; raises UsageError where there is none."""
+    """The function that `FILE.py:FUNCTION` names, and a hash of its name and file; raises UsageError where there is
+    none."""
     file, _, name = spec.rpartition(":")
     path = Path(file)
     if not file or not path.is_file():
         raise UsageError(f"--search {spec}: no such file; write FILE.py:FUNCTION")
-    found = getattr(user_module(path, path.stem), name, None)
+    try:
+        found = getattr(user_module(path, path.stem), name, None)
+    except Exception as error:  # of the user's module, which may raise anything
+        raise UsageError(f"--search {spec}: {raised(error)}") from error
     if not callable(found):
         raise UsageError(f"--search {spec}: {file} has no function {name}")
-    return found, hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+    return found, hashlib.blake2b(path.read_bytes(), digest_size=8, key=name.encode()[:64]).hexdigest()
 
 
 def search(
@@ -118,7 +122,7 @@ def search(
 
 
 class Told:
-    """Results on disk, a line each, so that a search that was killed goes on: by the function's file, mix and seed."""
+    """Results on disk, a line each, so that a search that was killed goes on: by function and file, mix and seed."""
 
     def __init__(self, path: Path, version: str):
         self.path, self.version = path, version
@@ -150,10 +154,18 @@ class _Asked:
         key = self.told.key(named, seed) if self.told else ""
         if self.told and key in self.told.known:
             return self.told.known[key]
-        found = self.score(named, seed)
+        try:
+            found = self.score(named, seed)
+        except GristmillError:
+            raise
+        except Exception as error:  # of the user's function, which may raise anything
+            raise UsageError(f"--search: {raised(error)}; results so far are kept") from error
         if not isinstance(found, Mapping) or not found:
             raise UsageError(f"--search: the function gave {found!r}; it must give {{kind: score}}")
-        scores = {str(kind): float(value) for kind, value in found.items()}
+        try:
+            scores = {str(kind): float(value) for kind, value in found.items()}
+        except (TypeError, ValueError):
+            raise UsageError(f"--search: the function gave {dict(found)!r}; allowed are numbers") from None
         if bad := next((kind for kind, value in scores.items() if not np.isfinite(value)), None):
             raise UsageError(f"--search: the function gave {scores[bad]} for {bad}; allowed are numbers")
         if self.told:

@@ -109,7 +109,7 @@ def fit(points: Sequence[Point]) -> Curve:
         interval(here),
         interval(twice),
         gain,
-        _verdict(gain, interval(twice)) if fits else "cannot tell",
+        _verdict(gain, interval(twice)) if fits and scores.max() > 0 else "cannot tell",
         interval(wanted),
         fits,
     )

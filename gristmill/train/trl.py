@@ -65,7 +65,9 @@ def train_with_trl(
     for shown in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(shown)
     resumed = whole_checkpoint(work)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # between TRL and transformers: nobody here can act on them
+        trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
     for callback in more["callbacks"]:
         if halted := getattr(callback, "halted", None):
             raise Refused(f"train grpo: {halted}; evidence in {callback.evidence}")
