@@ -9,9 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from gristmill.errors import UsageError
 from gristmill.loop.clusters_table import read_clusters
 from gristmill.loop.counter import likeness
 from gristmill.loop.counter_files import Plan
+from gristmill.loop.counter_inputs import maker, maker_of
 from tests.test_mine import gristmill, rows, write
 
 FAKE = r'''
@@ -274,3 +276,12 @@ def test_a_spent_budget_stops_with_the_rows_so_far_and_more_goes_on_from_there(
     assert {row["id"] for row in few} <= {row["id"] for row in kept()}
     gristmill(capsys, *[*arguments[:4], "-o", "whole.parquet", *arguments[6:]], "--run", "fresh")
     assert made("whole.parquet") == made()
+
+
+def test_tiny_is_the_maker_of_the_embedded_models_world() -> None:
+    make = maker(maker_of("tiny"))
+    made = make({"definition": "borrow = yes", "items": []}, 5, 0)
+    assert [row["slot_borrow"] for row in made] == ["yes"] * 5
+    assert (maker_of(None), maker_of("mine.py:more")) == ("", "mine.py:more")
+    with pytest.raises(UsageError, match=r"FILE\.py:FUNCTION.* or tiny"):
+        maker("small")

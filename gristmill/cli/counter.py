@@ -26,7 +26,11 @@ def counter(
     ] = None,
     made_by: Annotated[
         str | None,
-        typer.Option("--with", metavar="FILE.py:FUNCTION", help="A function (cluster, n, seed) -> rows instead."),
+        typer.Option(
+            "--with",
+            metavar="FILE.py:FUNCTION",
+            help="A function (cluster, n, seed) -> rows instead, or tiny: its world's.",
+        ),
     ] = None,
     cluster: Annotated[
         list[str] | None, typer.Option(metavar="ID", help="Only this cluster, by id or name. Repeat.")
@@ -69,7 +73,7 @@ def counter(
     from gristmill.loop.asks import asks_of
     from gristmill.loop.clusters_table import read_clusters
     from gristmill.loop.counter_files import Plan, counter_clusters
-    from gristmill.loop.counter_inputs import maker
+    from gristmill.loop.counter_inputs import maker, maker_of
     from gristmill.models.budget import Budget
     from gristmill.models.calls import Calls
     from gristmill.progress import shown
@@ -85,8 +89,8 @@ def counter(
         sampling={**sampling_fields(sampling), **limited},
         replay=replay or (),
         replay_share=_below_one(replay_share),
-        made_by=maker(made_by) if made_by else None,
-        spec=made_by or "",
+        made_by=maker(maker_of(made_by)) if made_by else None,
+        spec=maker_of(made_by),
     )
     table = read_clusters(clusters)
     memory, budget = Run(run), Budget(max_cost, max_tokens_total)

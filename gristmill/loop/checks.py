@@ -9,10 +9,10 @@ from pathlib import Path
 from gristmill.errors import UsageError
 from gristmill.files import batches
 from gristmill.loop.compare import matched
-from gristmill.loop.counter_inputs import maker
+from gristmill.loop.counter_inputs import maker, maker_of
 from gristmill.loop.evals import default_slices, read_evals
 from gristmill.loop.loop_file import LoopFile
-from gristmill.loop.steps import maker_of, settings_of
+from gristmill.loop.steps import settings_of
 from gristmill.loop.suite import Suite, items_of
 from gristmill.models.named import base_model, entries, prices_of
 from gristmill.models.weights import directory_of

@@ -83,11 +83,23 @@ def mark_leaks(rows: Sequence[Row], index: Index) -> None:
             kept[int(found["id"][3:], 16)].update({name: found[name] for name in DROPS.names})
 
 
+def maker_of(spec: str | None) -> str:
+    """The FILE.py:FUNCTION that the name of a maker means: `tiny` is that of the embedded model's world; nothing where
+    there is no name."""
+    if spec != "tiny":
+        return spec or ""
+    from gristmill.train.tiny import counters
+
+    return f"{counters.__file__}:counter"
+
+
 def maker(spec: str) -> Maker:
     """The function of `FILE.py:FUNCTION`; raises UsageError where there is none."""
     file, _, name = spec.rpartition(":")
     if not file.endswith(".py"):
-        raise UsageError(f"--with {spec}: write FILE.py:FUNCTION, a function of (cluster, n, seed) that returns rows")
+        raise UsageError(
+            f"--with {spec}: write FILE.py:FUNCTION, a function of (cluster, n, seed) that returns rows, or tiny"
+        )
     if not Path(file).is_file():
         raise UsageError(f"--with {spec}: no file {file}; name a Python file")
     try:

@@ -17,7 +17,7 @@ from gristmill.keys import file_hash, hashed_files, key_of
 from gristmill.loop.asks import asks_of
 from gristmill.loop.clusters_table import UNCLUSTERED, read_clusters
 from gristmill.loop.counter_files import Plan, counter_clusters
-from gristmill.loop.counter_inputs import index_of, maker, suites
+from gristmill.loop.counter_inputs import index_of, maker, maker_of, suites
 from gristmill.loop.edits import Edits, read_edits
 from gristmill.loop.evals import default_slices, read_evals
 from gristmill.loop.evaluate import evaluate
@@ -157,15 +157,6 @@ def _cut(account: Path, key: str, budget: Budget) -> Row:
 def known_clusters(path: Path) -> list[Row]:
     """The clusters of a table, without the unclustered bin."""
     return [each for each in read_clusters(path) if each["cluster"] != UNCLUSTERED]
-
-
-def maker_of(spec: str | None) -> str:
-    """The FILE.py:FUNCTION that `counter: with` means; nothing where it means none."""
-    if spec != "tiny":
-        return spec or ""
-    from gristmill.train.tiny import counters
-
-    return f"{counters.__file__}:counter"
 
 
 def mixed(loop: Loop, round_: int, counters: Path, evals: Path, clusters: Path, out: Path) -> Row:
