@@ -60,10 +60,7 @@ def read(
     with plain_errors():
         scanned = table.collect()
     bad = scanned.where(~daft.col(BAD).is_null()).sort(ORDER).select("source_file", "source_row", BAD).to_pylist()
-    check_bad(len(bad), len(scanned), max_bad, first=bad[0] if bad else None)
-    if bad:
-        where = f"{bad[0]['source_file']}:{bad[0]['source_row']}: {bad[0][BAD]}"
-        logging.getLogger("gristmill").warning("%d bad rows left out; first: %s", len(bad), where)
+    warn_of_bad(bad, len(scanned), max_bad)
     good = scanned.where(daft.col(BAD).is_null())
     return with_copies(good).sort(ORDER).exclude(ORDER, BAD).collect()
 
@@ -81,6 +78,16 @@ def check_bad(
         )
     if rows == bad:
         raise BadInput(f"no usable row{'; first problem: ' + where if where else ': every file is empty'}")
+
+
+def warn_of_bad(
+    bad: Sequence[Mapping[str, Any]], rows: int, max_bad: float = 0.01, *, flag: str = "--max-bad "
+) -> None:
+    """Tell the log of bad rows that are left out; raises what `check_bad` does."""
+    check_bad(len(bad), rows, max_bad, first=bad[0] if bad else None, flag=flag)
+    if bad:
+        where = f"{bad[0]['source_file']}:{bad[0]['source_row']}: {bad[0][BAD]}"
+        logging.getLogger("gristmill").warning("%d bad rows left out; first: %s", len(bad), where)
 
 
 def with_copies(table: Table) -> Table:

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from gristmill.errors import UsageError
+from gristmill.errors import BadInput, UsageError
 from gristmill.loop.clusters_table import read_clusters
 from gristmill.loop.counter import likeness
 from gristmill.loop.counter_files import Plan
-from gristmill.loop.counter_inputs import maker, maker_of
+from gristmill.loop.counter_inputs import index_of, maker, maker_of, replayed
 from tests.test_mine import gristmill, rows, write
 
 FAKE = r'''
@@ -285,3 +285,16 @@ def test_tiny_is_the_maker_of_the_embedded_models_world() -> None:
     assert (maker_of(None), maker_of("mine.py:more")) == ("", "mine.py:more")
     with pytest.raises(UsageError, match=r"FILE\.py:FUNCTION.* or tiny"):
         maker("small")
+
+
+def test_broken_lines_of_the_replay_are_told_and_the_others_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = tmp_path / "old.jsonl"
+    good = [json.dumps({"prompt": f"What is {n} + 1?", "response": f"Answer: {n + 1}"}) for n in range(10)]
+    old.write_text("\n".join([*good[:5], "{broken", *good[5:]]) + "\n")
+    assert len(replayed([str(old)], 100, index_of([], [], []), seed=0)) == 10
+    assert "1 bad rows left out" in caplog.text and "old.jsonl:5" in caplog.text
+    old.write_text("\n".join([*good, *["{broken"] * 6]) + "\n")
+    with pytest.raises(BadInput, match="6 of 16 rows"):
+        replayed([str(old)], 100, index_of([], [], []), seed=0)

@@ -117,8 +117,10 @@ def _trained(
             for size in wanted:
                 results = trial(run, order[:size], trainer, seed, run.path / "trials", suites=suites)
                 for name, items in views(results, suites).items():
-                    point = Point(size, mean(items), sum(item is not None for item in items))
-                    found.setdefault(f"{part}: {name}" if part else name, []).append(point)
+                    judged = sum(item is not None for item in items)
+                    if judged:  # of what nobody could judge there is no point, least of all one at 0
+                        point = Point(size, mean(items), judged)
+                        found.setdefault(f"{part}: {name}" if part else name, []).append(point)
                 whole = mean([item for items in results.values() for item in items])
                 typer.echo(f"{part}{size:>9,} rows, seed {seed}: {whole:.4f}", err=True)
     return found

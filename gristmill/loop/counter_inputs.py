@@ -12,7 +12,7 @@ import daft
 import pyarrow as pa
 
 from gristmill.errors import BadRow, UsageError
-from gristmill.files import BAD, ORDER, batches
+from gristmill.files import BAD, ORDER, batches, warn_of_bad
 from gristmill.filter.contamination import items_of_record, mark_contaminated
 from gristmill.filter.ngrams import Index, Item, build
 from gristmill.formats import Bad, expand, raw_records
@@ -148,16 +148,21 @@ def replayed(
     """Rows of old data until `count` of them hold no evaluation's item (fewer where there are not as many), drawn by a
     hash of (seed, id), in that order; those that do are among them, dropped as `contaminated`.
 
-    Raises UsageError for rows that are no prompts with responses.
+    Bad rows are left out, with a warning in the log. Raises UsageError for rows that are no prompts with responses,
+    BadInput where too many are bad.
     """
     kind, _, read = batches(list(paths), columns=columns)
     if kind not in ("sample", "label"):
         raise UsageError(f"--replay {paths[0]}: these are {kind} rows; replay takes prompts with responses")
     rows: dict[str, Row] = {}
+    total, bad = 0, list[Row]()
     for batch in read:
+        total += len(batch)
+        bad += batch.filter(batch[BAD].is_valid()).select(["source_file", "source_row", BAD]).to_pylist()
         for row in batch.filter(batch[BAD].is_null()).drop_columns([ORDER, BAD]).to_pylist():
             if row["response"] is not None:
                 rows.setdefault(row["id"], row)
+    warn_of_bad(bad, total, flag="")
     order = sorted(rows, key=lambda id: blake2b(f"{seed}:replay:{id}".encode()).digest())
     drawn: list[Row] = []
     while (short := count - sum(row.get("drop_rule") is None for row in drawn)) > 0 and len(drawn) < len(order):
