@@ -2,10 +2,14 @@
 
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from gristmill.errors import GristmillError, UsageError
 
 
 def user_module(file: Path, name: str) -> ModuleType:
@@ -21,6 +25,25 @@ def user_module(file: Path, name: str) -> ModuleType:
     module = module_from_spec(spec)  # not in sys.modules: two scripts may each have a module of this name
     spec.loader.exec_module(module)
     return module
+
+
+def user_function(file: Path, name: str, place: str) -> Callable[..., Any]:
+    """The function `name` in `file`; `place` says, in a UsageError, who asked for it.
+
+    Raises UsageError where there is none, and for what the module raises when it is loaded.
+    """
+    if not file.is_file():
+        raise UsageError(f"{place}: no file {file}; write FILE.py:FUNCTION")
+    try:
+        found = getattr(user_module(file, file.stem), name, None)
+    except GristmillError:
+        raise
+    except Exception as error:  # of the user's module, which may raise anything
+        raise UsageError(f"{place}: {raised(error)}; mend it") from error
+    if not callable(found):
+        raise UsageError(f"{place}: no function {name!r} in {file}; write FILE.py:FUNCTION")
+    function: Callable[..., Any] = found
+    return function
 
 
 def raised(error: BaseException) -> str:

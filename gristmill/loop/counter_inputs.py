@@ -20,7 +20,7 @@ from gristmill.loop.suite import registered
 from gristmill.records import DROPS, SCHEMAS
 from gristmill.run import Run
 from gristmill.shapes import row_of
-from gristmill.user_code import raised, user_module
+from gristmill.user_code import raised, user_function
 from gristmill.wording import prompt_text
 
 Row = dict[str, Any]
@@ -100,16 +100,7 @@ def maker(spec: str) -> Maker:
         raise UsageError(
             f"--with {spec}: write FILE.py:FUNCTION, a function of (cluster, n, seed) that returns rows, or tiny"
         )
-    if not Path(file).is_file():
-        raise UsageError(f"--with {spec}: no file {file}; name a Python file")
-    try:
-        found = getattr(user_module(Path(file), Path(file).stem), name, None)
-    except Exception as error:  # of the user's module, which may raise anything
-        raise UsageError(f"--with {spec}: {raised(error)}") from error
-    if not callable(found):
-        raise UsageError(f"--with {spec}: {file} has no function {name!r}")
-    made: Maker = found
-    return made
+    return user_function(Path(file), name, f"--with {spec}")
 
 
 def rows_made(make: Maker, cluster: Row, n: int, seed: int, spec: str) -> list[Row]:

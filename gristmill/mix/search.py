@@ -28,7 +28,7 @@ from sklearn.model_selection import cross_val_predict
 
 from gristmill.errors import GristmillError, UsageError
 from gristmill.mix.mix_file import GENERAL, MixFile, task_range
-from gristmill.user_code import raised, user_module
+from gristmill.user_code import raised, user_function
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Scores = dict[str, float]
@@ -64,14 +64,7 @@ def scorer_of(spec: str) -> tuple[Scorer, str]:
     none."""
     file, _, name = spec.rpartition(":")
     path = Path(file)
-    if not file or not path.is_file():
-        raise UsageError(f"--search {spec}: no such file; write FILE.py:FUNCTION")
-    try:
-        found = getattr(user_module(path, path.stem), name, None)
-    except Exception as error:  # of the user's module, which may raise anything
-        raise UsageError(f"--search {spec}: {raised(error)}") from error
-    if not callable(found):
-        raise UsageError(f"--search {spec}: {file} has no function {name}")
+    found = user_function(path, name, f"--search {spec}")
     return found, hashlib.blake2b(path.read_bytes(), digest_size=8, key=name.encode()[:64]).hexdigest()
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from gristmill.code_version import local_files
 from gristmill.errors import GristmillError, UsageError
 from gristmill.train.command import filled
-from gristmill.user_code import user_module
+from gristmill.user_code import raised, user_function
 
 if TYPE_CHECKING:
     from gristmill.models.weights import Weights
@@ -117,23 +117,13 @@ def _is_function(trainer: str) -> bool:
 
 def _called(trainer: str, data: str, seed: int) -> Any:
     file, _, name = trainer.partition(":")
-    fn = _function(Path(file).resolve(), name)
+    fn = user_function(Path(file).resolve(), name, f"trainer {trainer}")
     try:
         return fn(data, seed)
     except GristmillError:
         raise
     except Exception as error:  # of the user's trainer, which may raise anything
-        raise UsageError(f"trainer {trainer}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-
-
-def _function(file: Path, name: str) -> Any:
-    try:
-        found = getattr(user_module(file, file.stem), name, None)
-    except Exception as error:  # of the user's module, which may raise anything
-        raise UsageError(f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; mend it") from error
-    if not callable(found):
-        raise UsageError(f"trainer {file}:{name}: no function {name!r} in {file}")
-    return found
+        raise UsageError(f"trainer {trainer}: {raised(error)}") from error
 
 
 def _out(data: str, seed: int) -> Path:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from gristmill.code_version import local_files
-from gristmill.errors import GristmillError, UsageError
+from gristmill.errors import UsageError
 from gristmill.score.score import Item, Score, Verdict
-from gristmill.user_code import user_module
+from gristmill.user_code import user_function
 
 GIVEN = ("item", "prompt", "question", "response", "reasoning", "reference", "meta")
 
@@ -81,13 +81,4 @@ def _verdict(fn: Callable[..., Any], item: Item, given: Sequence[str], settings:
 
 @cache
 def _function(file: str, name: str, version: str) -> Callable[..., Any]:  # noqa: ARG001  an edited file is another
-    path = Path(file)
-    try:
-        found = getattr(user_module(path, path.stem), name, None)
-    except GristmillError:
-        raise
-    except Exception as error:  # of the user's module, which may raise anything
-        raise UsageError(f"{file}: {type(error).__name__}: {' '.join(str(error).split())}; mend it") from error
-    if not callable(found):
-        raise UsageError(f"score {file}:{name}: no function {name!r} in {file}; write {file}:FUNCTION")
-    return found  # type: ignore[no-any-return]
+    return user_function(Path(file), name, f"score {file}:{name}")
